@@ -1,0 +1,28 @@
+//! Vocabulary and wire format of richardstore. No I/O.
+//!
+//! Everything that crosses a process boundary is described here once: the generated messages in [`wire`], and the domain
+//! types that the rest of the workspace uses. Wire messages are untrusted; they become domain types by `TryFrom`, and
+//! that is where bad input stops.
+
+mod digest;
+mod error;
+mod file;
+mod hash;
+mod ids;
+mod node;
+mod report;
+pub mod wire;
+mod write;
+
+pub use digest::{RANGES, RangeDigest, RangeDigests, hash_range, range_bounds};
+pub use error::{ErrorCode, StoreError};
+pub use file::{FileInfo, FileLocations, MAX_REPLICATION};
+pub use hash::{Blake3Root, ContentHash, ParseHashError};
+pub use ids::{
+    ClusterId, CommandId, Generation, JournalId, NamenodeEpoch, NodeId, ParseIdError, Sequence,
+    SessionEpoch,
+};
+pub use node::{DataNodeInfo, NodeState, NodeStats};
+pub use report::{Command, CommandAction, CommandOutcome, JournalEvent, ReplicaEntry};
+pub use wire::WireError;
+pub use write::{Allocation, NodeFailure, PipelineResult, WriteTrailer};

@@ -1,0 +1,192 @@
+//! What a datanode tells the namenode about its replicas, and the commands that come back.
+
+use crate::wire::{self, WireError, hash_field, list_field, optional_root_field, to_bytes};
+use crate::{
+    Blake3Root, CommandId, ContentHash, DataNodeInfo, ErrorCode, FileInfo, Generation,
+    MAX_REPLICATION, Sequence,
+};
+
+/// A replica as reports name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReplicaEntry {
+    /// The file.
+    pub hash: ContentHash,
+    /// The write it came with.
+    pub generation: Generation,
+}
+
+/// One change on a datanode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalEvent {
+    /// Position in the journal.
+    pub sequence: Sequence,
+    /// The replica that came or went.
+    pub replica: ReplicaEntry,
+    /// Bytes.
+    pub size: u64,
+    /// What the bytes are verified by; `None` where a removal no longer knew it.
+    pub blake3_root: Option<Blake3Root>,
+    /// It went.
+    pub removed: bool,
+}
+
+/// Work for a datanode. Delivered until confirmed; doing it twice does no harm (I10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Its number, unique in the cluster.
+    pub id: CommandId,
+    /// The work.
+    pub action: CommandAction,
+}
+
+/// What a command asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandAction {
+    /// Remove the replica unless it is newer than this generation (I4).
+    Delete(ReplicaEntry),
+    /// Copy the file to other nodes.
+    Replicate {
+        /// What to copy.
+        file: FileInfo,
+        /// The chain to copy it to.
+        targets: Vec<DataNodeInfo>,
+    },
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandOutcome {
+    /// Which.
+    pub id: CommandId,
+    /// `Ok` is done for good; an error is tried again by the namenode's own rules.
+    pub result: Result<(), (ErrorCode, String)>,
+}
+
+impl From<ReplicaEntry> for wire::ReplicaEntry {
+    fn from(entry: ReplicaEntry) -> Self {
+        Self {
+            hash: to_bytes(entry.hash.as_bytes()),
+            generation: entry.generation.0,
+        }
+    }
+}
+
+impl TryFrom<wire::ReplicaEntry> for ReplicaEntry {
+    type Error = WireError;
+
+    fn try_from(entry: wire::ReplicaEntry) -> Result<Self, WireError> {
+        Ok(Self {
+            hash: hash_field("hash", &entry.hash)?,
+            generation: Generation(entry.generation),
+        })
+    }
+}
+
+impl From<JournalEvent> for wire::JournalEvent {
+    fn from(event: JournalEvent) -> Self {
+        Self {
+            sequence: event.sequence.0,
+            hash: to_bytes(event.replica.hash.as_bytes()),
+            generation: event.replica.generation.0,
+            size: event.size,
+            blake3_root: event
+                .blake3_root
+                .map(|root| to_bytes(root.as_bytes()))
+                .unwrap_or_default(),
+            removed: event.removed,
+        }
+    }
+}
+
+impl TryFrom<wire::JournalEvent> for JournalEvent {
+    type Error = WireError;
+
+    fn try_from(event: wire::JournalEvent) -> Result<Self, WireError> {
+        Ok(Self {
+            sequence: Sequence(event.sequence),
+            replica: ReplicaEntry {
+                hash: hash_field("hash", &event.hash)?,
+                generation: Generation(event.generation),
+            },
+            size: event.size,
+            blake3_root: optional_root_field("blake3_root", &event.blake3_root)?,
+            removed: event.removed,
+        })
+    }
+}
+
+impl From<Command> for wire::Command {
+    fn from(command: Command) -> Self {
+        let action = match command.action {
+            CommandAction::Delete(replica) => wire::command::Action::Delete(wire::DeleteReplica {
+                hash: to_bytes(replica.hash.as_bytes()),
+                generation: replica.generation.0,
+            }),
+            CommandAction::Replicate { file, targets } => {
+                wire::command::Action::Replicate(wire::ReplicateFile {
+                    file: Some(file.into()),
+                    targets: targets.into_iter().map(Into::into).collect(),
+                })
+            }
+        };
+        Self {
+            id: command.id.0,
+            action: Some(action),
+        }
+    }
+}
+
+impl TryFrom<wire::Command> for Command {
+    type Error = WireError;
+
+    fn try_from(command: wire::Command) -> Result<Self, WireError> {
+        let action = match command.action.ok_or(WireError::Missing("action"))? {
+            wire::command::Action::Delete(delete) => CommandAction::Delete(ReplicaEntry {
+                hash: hash_field("hash", &delete.hash)?,
+                generation: Generation(delete.generation),
+            }),
+            wire::command::Action::Replicate(replicate) => CommandAction::Replicate {
+                file: replicate
+                    .file
+                    .ok_or(WireError::Missing("file"))?
+                    .try_into()?,
+                targets: list_field(
+                    "targets",
+                    replicate.targets,
+                    MAX_REPLICATION,
+                    DataNodeInfo::try_from,
+                )?,
+            },
+        };
+        Ok(Self {
+            id: CommandId(command.id),
+            action,
+        })
+    }
+}
+
+impl From<CommandOutcome> for wire::CommandOutcome {
+    fn from(outcome: CommandOutcome) -> Self {
+        let (error_code, error) = match outcome.result {
+            Ok(()) => (0, String::new()),
+            Err((code, message)) => (code.number(), message),
+        };
+        Self {
+            id: outcome.id.0,
+            error_code,
+            error,
+        }
+    }
+}
+
+impl From<wire::CommandOutcome> for CommandOutcome {
+    fn from(outcome: wire::CommandOutcome) -> Self {
+        Self {
+            id: CommandId(outcome.id),
+            result: match outcome.error_code {
+                0 => Ok(()),
+                number => Err((ErrorCode::from_number(number), outcome.error)),
+            },
+        }
+    }
+}

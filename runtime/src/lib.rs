@@ -1,0 +1,18 @@
+//! The seams between richardstore's roles and the machine: the clock, blocking work, sockets and shutdown.
+//!
+//! A role gets all of these handed in. In production they are the system's own; a simulation puts its clock, its network
+//! and inline execution in their place, and the roles cannot tell.
+
+mod clock;
+mod environment;
+mod network;
+mod offload;
+mod server;
+mod tasks;
+
+pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
+pub use environment::Environment;
+pub use network::{Channels, Dial, tcp_dial};
+pub use offload::{Offload, OffloadError};
+pub use server::{BoundServer, ServeError, bind, grpc_server, serve_grpc};
+pub use tasks::Tasks;

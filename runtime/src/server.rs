@@ -1,0 +1,106 @@
+//! The gRPC listening side: binding a port, and the limits every server here has.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Streams of one connection that may be open at once.
+const MAX_STREAMS: u32 = 1024;
+/// Metadata of one request, in bytes.
+const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
+/// Resets a peer may have pending before the connection is closed: bounds what a flood of them can cost.
+const MAX_PENDING_RESETS: usize = 64;
+
+/// Why a server did not start or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The port could not be had.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// What was asked for.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Serving broke.
+    #[error("serving gRPC failed: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// A bound port, so that a role knows its address before it serves.
+#[derive(Debug)]
+pub struct BoundServer {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl BoundServer {
+    /// The address with the real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The listener itself, for servers that do not speak gRPC.
+    pub fn into_listener(self) -> TcpListener {
+        self.listener
+    }
+}
+
+/// Binds `address` (`host:port`, port 0 lets the kernel choose).
+///
+/// # Errors
+/// [`ServeError::Bind`] naming the address.
+pub async fn bind(address: &str) -> Result<BoundServer, ServeError> {
+    let failed = |source| ServeError::Bind {
+        address: address.to_owned(),
+        source,
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok(BoundServer { listener, address })
+}
+
+/// A gRPC server with the limits and windows that every role here uses.
+pub fn grpc_server() -> Server {
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+}
+
+/// Serves `router` on `bound` until `stop` is cancelled and the calls under way have ended.
+///
+/// # Errors
+/// [`ServeError::Serve`] when the listener breaks.
+pub async fn serve_grpc(
+    bound: BoundServer,
+    router: Router,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    // With an incoming stream of its own, tonic leaves socket options to the caller.
+    let incoming = TcpListenerStream::new(bound.listener).map(|stream| {
+        let stream = stream?;
+        stream.set_nodelay(true)?;
+        io::Result::Ok(stream)
+    });
+    router
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        .await?;
+    Ok(())
+}
