@@ -2,8 +2,19 @@
 //!
 //! `metadata` is the durable part: one database, one writer, changed by [`Mutation`]s only.
 
+mod cluster;
+mod cluster_status;
+mod delivery;
+mod known_node;
+mod liveness;
 mod mutation;
+mod placement;
+mod read_order;
+mod reconcile;
 mod record;
+mod report_progress;
+mod safe_mode;
+mod suspects;
 
 pub use mutation::{CommandEnd, Mutation, MutationError, Reply};
 pub use record::{

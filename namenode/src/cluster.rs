@@ -1,0 +1,408 @@
+//! [`Cluster`]: the datanodes as they are now. Soft state, made of events and times alone: no clock, no I/O.
+//!
+//! A restart of the namenode starts it from the durable records; everything else comes back with the registrations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use richardstore_proto::{NodeId, NodeStats, Sequence, SessionEpoch};
+
+use crate::known_node::KnownNode;
+use crate::liveness::{Liveness, Timeouts};
+use crate::placement::{Candidate, Wanted, place};
+use crate::record::{NodeAdmin, NodeIndex, NodeRecord};
+
+/// The datanodes by number.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    timeouts: Timeouts,
+    heartbeat_interval_ms: u64,
+    nodes: BTreeMap<NodeIndex, KnownNode>,
+    by_id: BTreeMap<NodeId, NodeIndex>,
+    shown: BTreeMap<NodeIndex, Liveness>,
+}
+
+/// Why a datanode's call does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionRefusal {
+    /// It has to register first.
+    Unregistered,
+    /// A newer session of the same node exists.
+    Fenced {
+        /// The newest.
+        newest: SessionEpoch,
+    },
+}
+
+/// A node whose silence is read differently than at the last tick.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// Which.
+    pub index: NodeIndex,
+    /// How it was.
+    pub from: Liveness,
+    /// How it is.
+    pub to: Liveness,
+}
+
+/// The nodes, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// In the cluster: all but those that were emptied.
+    pub members: u64,
+    /// Members that registered since the namenode started.
+    pub back: u64,
+    /// Heard from lately.
+    pub live: u32,
+    /// Late.
+    pub stale: u32,
+    /// Gone.
+    pub dead: u32,
+    /// Bytes of the live nodes' volumes.
+    pub capacity_bytes: u64,
+    /// Bytes that may still be written there.
+    pub available_bytes: u64,
+}
+
+impl Cluster {
+    /// The nodes of the database; all count as just heard.
+    pub fn at_start(
+        records: Vec<NodeRecord>,
+        timeouts: Timeouts,
+        heartbeat_interval_ms: u64,
+        now_ms: u64,
+    ) -> Self {
+        let mut cluster = Self {
+            timeouts,
+            heartbeat_interval_ms,
+            nodes: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            shown: BTreeMap::new(),
+        };
+        for record in records {
+            cluster.insert(KnownNode::from_record(record, now_ms));
+        }
+        cluster
+    }
+
+    /// The silences that count as stale and dead.
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    /// Event: a node registered, and `record` is what the database now says of it. An answer that was overtaken by a
+    /// newer session's changes nothing.
+    pub fn registered(&mut self, record: NodeRecord, stats: NodeStats, now_ms: u64) {
+        let known = self.nodes.get(&record.index);
+        if known.is_some_and(|node| node.session > record.session_epoch) {
+            return;
+        }
+        let mut node = KnownNode::from_record(record, now_ms);
+        node.registered = true;
+        node.forget_promises(now_ms);
+        node.hear(stats, self.heartbeat_interval_ms, now_ms);
+        self.insert(node);
+    }
+
+    /// Event: a heartbeat of a session that [`Cluster::session`] accepted. A node that was dead has to prove again what
+    /// it holds.
+    pub fn heartbeat(&mut self, index: NodeIndex, stats: NodeStats, now_ms: u64) {
+        let Some(node) = self.nodes.get_mut(&index) else {
+            return;
+        };
+        if node.liveness(self.timeouts, now_ms) == Liveness::Dead {
+            node.report.distrust();
+        }
+        node.hear(stats, self.heartbeat_interval_ms, now_ms);
+    }
+
+    /// Event: a node has another address.
+    pub fn moved(&mut self, index: NodeIndex, address: String) {
+        if let Some(node) = self.nodes.get_mut(&index) {
+            node.address = address;
+        }
+    }
+
+    /// Event: journal events of a node before `next` have been applied.
+    pub fn applied(&mut self, index: NodeIndex, next: Sequence, now_ms: u64) {
+        if let Some(node) = self.nodes.get_mut(&index) {
+            node.report.applied(next, now_ms);
+        }
+    }
+
+    /// Event: time passed. Who is heard or missed now and was not at the last tick.
+    pub fn tick(&mut self, now_ms: u64) -> Vec<Transition> {
+        let mut transitions = Vec::new();
+        for (&index, node) in &self.nodes {
+            let to = node.liveness(self.timeouts, now_ms);
+            let from = self.shown.insert(index, to).unwrap_or(Liveness::Live);
+            if from != to {
+                transitions.push(Transition { index, from, to });
+            }
+        }
+        transitions
+    }
+
+    /// Chooses nodes for a write and counts it on each of them.
+    pub fn place(
+        &mut self,
+        wanted: &[Wanted],
+        excluded: &BTreeSet<NodeIndex>,
+        now_ms: u64,
+    ) -> Vec<Vec<NodeIndex>> {
+        let mut candidates: Vec<Candidate> = self
+            .nodes
+            .values()
+            .map(|node| node.candidate(self.timeouts, now_ms))
+            .collect();
+        let mut chains = Vec::with_capacity(wanted.len());
+        for &one in wanted {
+            let chain = place(&candidates, one, excluded);
+            for candidate in &mut candidates {
+                if chain.contains(&candidate.index) {
+                    candidate.load += 1;
+                    candidate.available_bytes = candidate.available_bytes.saturating_sub(one.bytes);
+                    if let Some(node) = self.nodes.get_mut(&candidate.index) {
+                        node.promise(one.bytes);
+                    }
+                }
+            }
+            chains.push(chain);
+        }
+        chains
+    }
+
+    /// The number of the node that calls, if `session` is its registered one.
+    ///
+    /// # Errors
+    /// [`SessionRefusal`]: it has to register, or a newer one has.
+    pub fn session(
+        &self,
+        node_id: &NodeId,
+        session: SessionEpoch,
+    ) -> Result<NodeIndex, SessionRefusal> {
+        let node = self.by_id(node_id).ok_or(SessionRefusal::Unregistered)?;
+        if session < node.session {
+            return Err(SessionRefusal::Fenced {
+                newest: node.session,
+            });
+        }
+        if !node.registered || session > node.session {
+            return Err(SessionRefusal::Unregistered);
+        }
+        Ok(node.index)
+    }
+
+    /// The nodes, counted.
+    pub fn census(&self, now_ms: u64) -> Census {
+        let mut census = Census::default();
+        for node in self.nodes.values() {
+            if node.admin != NodeAdmin::Decommissioned {
+                census.members += 1;
+                census.back += u64::from(node.registered);
+            }
+            match node.liveness(self.timeouts, now_ms) {
+                Liveness::Live => census.live += 1,
+                Liveness::Stale => census.stale += 1,
+                // An emptied node that was switched off is no fault.
+                Liveness::Dead if node.admin == NodeAdmin::Decommissioned => continue,
+                Liveness::Dead => {
+                    census.dead += 1;
+                    continue;
+                }
+            }
+            census.capacity_bytes = census
+                .capacity_bytes
+                .saturating_add(node.stats.capacity_bytes);
+            census.available_bytes = census
+                .available_bytes
+                .saturating_add(node.stats.available_bytes);
+        }
+        census
+    }
+
+    /// A node by its number.
+    pub fn get(&self, index: NodeIndex) -> Option<&KnownNode> {
+        self.nodes.get(&index)
+    }
+
+    /// A node by its number, to note something.
+    pub fn get_mut(&mut self, index: NodeIndex) -> Option<&mut KnownNode> {
+        self.nodes.get_mut(&index)
+    }
+
+    /// A node by its identity.
+    pub fn by_id(&self, node_id: &NodeId) -> Option<&KnownNode> {
+        self.nodes.get(self.by_id.get(node_id)?)
+    }
+
+    /// All nodes in the order of their numbers.
+    pub fn nodes(&self) -> impl Iterator<Item = &KnownNode> {
+        self.nodes.values()
+    }
+
+    fn insert(&mut self, node: KnownNode) {
+        self.by_id.insert(node.node_id, node.index);
+        self.nodes.insert(node.index, node);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUTS: Timeouts = Timeouts {
+        stale_after_ms: 5_000,
+        dead_after_ms: 30_000,
+    };
+
+    fn record(number: u32, session: u64) -> NodeRecord {
+        NodeRecord {
+            node_id: id(number),
+            index: NodeIndex(number),
+            name: format!("node-{number}"),
+            address: format!("127.0.0.1:{number}"),
+            rack: String::new(),
+            session_epoch: SessionEpoch(session),
+            journal_id: None,
+            next_sequence: Sequence(1),
+            admin: NodeAdmin::InService,
+            registered_ms: 0,
+            replicas: 0,
+            bytes: 0,
+            commands: 0,
+        }
+    }
+
+    fn id(number: u32) -> NodeId {
+        NodeId::new([u8::try_from(number).unwrap(); 16])
+    }
+
+    fn stats() -> NodeStats {
+        NodeStats {
+            capacity_bytes: 1 << 40,
+            available_bytes: 1 << 39,
+            ..NodeStats::default()
+        }
+    }
+
+    fn cluster(known: u32) -> Cluster {
+        let records = (1..=known).map(|number| record(number, 1)).collect();
+        Cluster::at_start(records, TIMEOUTS, 1_000, 0)
+    }
+
+    fn wanted(count: usize) -> Wanted {
+        Wanted {
+            count,
+            bytes: 100,
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn i07_after_a_restart_every_known_node_has_a_full_dead_timeout() {
+        let mut cluster = cluster(1);
+        assert_eq!(cluster.tick(4_999), []);
+        assert_eq!(cluster.census(29_999).stale, 1);
+        assert_eq!(cluster.census(30_000).dead, 1);
+        let expected = Transition {
+            index: NodeIndex(1),
+            from: Liveness::Live,
+            to: Liveness::Dead,
+        };
+        assert_eq!(cluster.tick(30_000), [expected]);
+        assert_eq!(cluster.tick(30_001), []);
+    }
+
+    #[test]
+    fn nothing_is_placed_on_a_known_node_before_it_has_registered() {
+        let mut cluster = cluster(2);
+        cluster.registered(record(2, 2), stats(), 10);
+        let chains = cluster.place(&[wanted(2)], &BTreeSet::new(), 10);
+        assert_eq!(chains, [vec![NodeIndex(2)]]);
+    }
+
+    #[test]
+    fn i10_an_older_session_is_fenced_and_a_newer_one_has_to_register() {
+        let mut cluster = cluster(1);
+        let unregistered = Err(SessionRefusal::Unregistered);
+        assert_eq!(cluster.session(&id(1), SessionEpoch(1)), unregistered);
+        assert_eq!(cluster.session(&id(9), SessionEpoch(1)), unregistered);
+        cluster.registered(record(1, 2), stats(), 10);
+        let newest = SessionEpoch(2);
+        assert_eq!(
+            cluster.session(&id(1), SessionEpoch(1)),
+            Err(SessionRefusal::Fenced { newest })
+        );
+        assert_eq!(cluster.session(&id(1), newest), Ok(NodeIndex(1)));
+        assert_eq!(cluster.session(&id(1), SessionEpoch(3)), unregistered);
+    }
+
+    #[test]
+    fn i10_a_registration_that_was_overtaken_changes_nothing() {
+        let mut cluster = cluster(1);
+        cluster.registered(record(1, 5), stats(), 10);
+        cluster.registered(record(1, 4), NodeStats::default(), 11);
+        assert_eq!(cluster.get(NodeIndex(1)).unwrap().session, SessionEpoch(5));
+        assert_eq!(cluster.get(NodeIndex(1)).unwrap().stats, stats());
+    }
+
+    #[test]
+    fn a_node_back_from_the_dead_has_to_report_again() {
+        let mut cluster = cluster(1);
+        let index = NodeIndex(1);
+        cluster.registered(record(1, 2), stats(), 0);
+        let report = &mut cluster.get_mut(index).unwrap().report;
+        report.end(Sequence(1), Sequence(1), 0);
+        cluster.heartbeat(index, stats(), 29_999);
+        assert!(cluster.get(index).unwrap().report.is_fresh());
+        cluster.heartbeat(index, stats(), 60_000);
+        assert!(!cluster.get(index).unwrap().report.is_fresh());
+        assert!(cluster.get(index).unwrap().report.wanted(60_000));
+    }
+
+    #[test]
+    fn promised_space_counts_until_the_node_counts_it_itself() {
+        let mut cluster = cluster(1);
+        let index = NodeIndex(1);
+        let small = NodeStats {
+            available_bytes: 150,
+            ..stats()
+        };
+        cluster.registered(record(1, 2), small, 0);
+        let none: [Vec<NodeIndex>; 1] = [vec![]];
+        let chains = cluster.place(&[wanted(1), wanted(1)], &BTreeSet::new(), 0);
+        assert_eq!(chains, [vec![index], vec![]]);
+        cluster.heartbeat(index, small, 1_000);
+        assert_eq!(cluster.place(&[wanted(1)], &BTreeSet::new(), 1_000), none);
+        cluster.heartbeat(index, small, 1_010);
+        assert_eq!(cluster.place(&[wanted(1)], &BTreeSet::new(), 1_010), none);
+        cluster.heartbeat(index, small, 2_000);
+        assert_eq!(
+            cluster.place(&[wanted(1)], &BTreeSet::new(), 2_000),
+            [vec![index]]
+        );
+    }
+
+    #[test]
+    fn a_batch_of_writes_is_spread() {
+        let mut cluster = cluster(0);
+        for number in 1..=4 {
+            cluster.registered(record(number, 1), stats(), 0);
+        }
+        let batch: Vec<Wanted> = (0..64).map(|seed| Wanted { seed, ..wanted(1) }).collect();
+        cluster.place(&batch, &BTreeSet::new(), 0);
+        for node in cluster.nodes() {
+            assert!((14..=18).contains(&node.candidate(TIMEOUTS, 0).load));
+        }
+    }
+
+    #[test]
+    fn an_emptied_node_is_no_member_and_no_loss() {
+        let mut cluster = cluster(1);
+        let mut emptied = record(2, 1);
+        emptied.admin = NodeAdmin::Decommissioned;
+        cluster.registered(emptied, stats(), 0);
+        let census = cluster.census(90_000);
+        assert_eq!((census.members, census.dead), (1, 1));
+    }
+}

@@ -1,0 +1,143 @@
+//! [`Delivery`]: which commands one datanode has in its hands. Pure, and only soft state: the commands themselves are
+//! durable, and one that is forgotten here is handed out once more (I10).
+
+use std::collections::BTreeMap;
+
+use richardstore_proto::CommandId;
+
+/// Commands in the answer to one heartbeat.
+pub const MAX_PER_HEARTBEAT: usize = 256;
+/// Commands a node has in its hands at once.
+const MAX_OUTSTANDING: usize = 1024;
+/// A command without an outcome is handed out again after this, in milliseconds.
+const REDELIVER_AFTER_MS: u64 = 30_000;
+/// The wait before a failed command is tried again: doubled with each attempt up to the limit. Milliseconds.
+const RETRY_MIN_MS: u64 = 1_000;
+const RETRY_MAX_MS: u64 = 300_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct HandedOut {
+    at_ms: u64,
+    attempts: u32,
+}
+
+/// The commands that were handed out and have no outcome yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivery {
+    outstanding: BTreeMap<CommandId, HandedOut>,
+}
+
+/// What goes into one heartbeat's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// In the order of their ids.
+    pub commands: Vec<CommandId>,
+    /// There are more that the node could have at once.
+    pub more: bool,
+}
+
+impl Delivery {
+    /// How many due commands [`Delivery::hand_out`] needs to see, oldest first, to fill an answer and know if there are
+    /// more.
+    pub fn look_ahead(&self) -> usize {
+        self.outstanding.len() + MAX_PER_HEARTBEAT + 1
+    }
+
+    /// Picks from `due`, (id, attempts so far), what the node does not have in its hands.
+    pub fn hand_out(&mut self, due: &[(CommandId, u32)], now_ms: u64) -> Batch {
+        self.outstanding
+            .retain(|_, handed| now_ms.saturating_sub(handed.at_ms) < REDELIVER_AFTER_MS);
+        let room = MAX_OUTSTANDING
+            .saturating_sub(self.outstanding.len())
+            .min(MAX_PER_HEARTBEAT);
+        let mut fresh = due
+            .iter()
+            .filter(|(id, _)| !self.outstanding.contains_key(id))
+            .copied();
+        let picked: Vec<(CommandId, u32)> = fresh.by_ref().take(room).collect();
+        let more = fresh.next().is_some();
+        for &(id, attempts) in &picked {
+            let at_ms = now_ms;
+            self.outstanding.insert(id, HandedOut { at_ms, attempts });
+        }
+        Batch {
+            commands: picked.into_iter().map(|(id, _)| id).collect(),
+            more,
+        }
+    }
+
+    /// An outcome came. Attempts made before this one; 0 when it was not known to be out.
+    pub fn settle(&mut self, id: CommandId) -> u32 {
+        self.outstanding
+            .remove(&id)
+            .map_or(0, |handed| handed.attempts)
+    }
+
+    /// The node started anew and has nothing in its hands.
+    pub fn forget(&mut self) {
+        self.outstanding.clear();
+    }
+}
+
+/// When to try a command again that failed now after `attempts` earlier failures, in the unit of `now_ms`.
+pub fn retry_at_ms(now_ms: u64, attempts: u32) -> u64 {
+    let wait_ms = RETRY_MIN_MS
+        .checked_shl(attempts.min(32))
+        .unwrap_or(RETRY_MAX_MS)
+        .min(RETRY_MAX_MS);
+    now_ms.saturating_add(wait_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(ids: std::ops::Range<u64>) -> Vec<(CommandId, u32)> {
+        ids.map(|id| (CommandId(id), 0)).collect()
+    }
+
+    #[test]
+    fn i10_a_command_is_not_handed_out_twice_before_its_timeout_and_is_after_it() {
+        let mut delivery = Delivery::default();
+        assert_eq!(delivery.hand_out(&due(1..3), 0).commands.len(), 2);
+        assert_eq!(delivery.hand_out(&due(1..4), 1).commands, [CommandId(3)]);
+        let late = delivery.hand_out(&due(1..4), REDELIVER_AFTER_MS);
+        assert_eq!(late.commands, [CommandId(1), CommandId(2)]);
+    }
+
+    #[test]
+    fn i11_answers_and_outstanding_commands_are_bounded() {
+        let mut delivery = Delivery::default();
+        let mut delivered = 0;
+        for _ in 0..10 {
+            let seen = delivery.look_ahead();
+            let batch = delivery.hand_out(&due(0..5_000)[..seen], 0);
+            assert!(batch.more);
+            delivered += batch.commands.len();
+        }
+        assert_eq!(delivered, MAX_OUTSTANDING);
+    }
+
+    #[test]
+    fn i10_a_restarted_node_gets_its_commands_at_once() {
+        let mut delivery = Delivery::default();
+        delivery.hand_out(&due(1..2), 0);
+        delivery.forget();
+        assert_eq!(delivery.hand_out(&due(1..2), 1).commands, [CommandId(1)]);
+    }
+
+    #[test]
+    fn retries_wait_longer_each_time_up_to_a_limit() {
+        let waits: Vec<u64> = [0, 1, 2, 8, 9, 40, u32::MAX]
+            .map(|attempts| retry_at_ms(1_000_000, attempts) - 1_000_000)
+            .into();
+        assert_eq!(
+            waits,
+            [1_000, 2_000, 4_000, 256_000, 300_000, 300_000, 300_000]
+        );
+        let mut delivery = Delivery::default();
+        delivery.hand_out(&[(CommandId(1), 4)], 0);
+        assert_eq!(delivery.settle(CommandId(1)), 4);
+        assert_eq!(delivery.settle(CommandId(1)), 0);
+    }
+}
