@@ -1,0 +1,260 @@
+//! [`Database`]: the three sled trees of the index. The only module that names sled.
+//!
+//! sled 0.34.7 is unmaintained, and its `flush` does not survive a power loss on Linux. Neither costs a file here: what it
+//! holds is believed only after a clean close, and can be made again at any time. The exit: another store of ordered keys
+//! with a transaction over `replicas` and `journal` behind these methods, filled by the same rebuild.
+
+use std::convert::Infallible;
+use std::ops::Bound;
+use std::path::Path;
+use std::time::Duration;
+
+use richardstore_migrations::{DATANODE, DATANODE_SCHEMA};
+use richardstore_proto::{ContentHash, JournalId, Sequence};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sled::transaction::{TransactionError, Transactional};
+
+use super::isolation::within;
+use super::record::{
+    EventRecord, ReplicaRecord, damaged, decode, encode, hash_of_key, journal_key, sequence_of_key,
+};
+use super::{IndexError, IndexOptions};
+
+/// How long sled may take to open. It reads its snapshot and the tail of its log then, a second at most.
+const OPEN_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long sled may take to write out what it holds in memory and stop its thread.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+
+const SCHEMA: &str = "schema";
+const JOURNAL_ID: &str = "journal_id";
+const TRIMMED_BEFORE: &str = "trimmed_before";
+
+/// What a commit does to the replica beside writing its event.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Change {
+    Put(ReplicaRecord),
+    Remove,
+    Keep,
+}
+
+/// An open database.
+pub(super) struct Database {
+    // `None` only while it is being closed.
+    trees: Option<Trees>,
+}
+
+struct Trees {
+    database: sled::Db,
+    replicas: sled::Tree,
+    journal: sled::Tree,
+    meta: sled::Tree,
+}
+
+impl Database {
+    /// A new database in the empty directory `path`.
+    pub fn create(
+        path: &Path,
+        options: &IndexOptions,
+        journal_id: JournalId,
+    ) -> Result<Self, IndexError> {
+        let this = Self::start(path, options)?;
+        this.set_meta(SCHEMA, &DATANODE_SCHEMA)?;
+        this.set_meta(JOURNAL_ID, &journal_id)?;
+        this.set_meta(TRIMMED_BEFORE, &Sequence(1))?;
+        Ok(this)
+    }
+
+    /// The database in `path`, brought to the newest schema.
+    pub fn open(path: &Path, options: &IndexOptions) -> Result<Self, IndexError> {
+        let this = Self::start(path, options)?;
+        let found: u32 = this.meta(SCHEMA)?;
+        let reached = DATANODE
+            .climb(&this.trees().database, found)
+            .map_err(|error| IndexError::Database(error.to_string()))?;
+        if reached != found {
+            this.set_meta(SCHEMA, &reached)?;
+        }
+        Ok(this)
+    }
+
+    fn start(path: &Path, options: &IndexOptions) -> Result<Self, IndexError> {
+        let config = sled::Config::new()
+            .path(path)
+            .cache_capacity(options.cache_bytes)
+            .flush_every_ms(Some(options.flush_every_ms));
+        let trees = within(OPEN_LIMIT, move || {
+            let database = config.open().map_err(database_error)?;
+            Ok(Trees {
+                replicas: database.open_tree("replicas").map_err(database_error)?,
+                journal: database.open_tree("journal").map_err(database_error)?,
+                meta: database.open_tree("meta").map_err(database_error)?,
+                database,
+            })
+        })?;
+        Ok(Self { trees: Some(trees) })
+    }
+
+    pub fn journal_id(&self) -> Result<JournalId, IndexError> {
+        self.meta(JOURNAL_ID)
+    }
+
+    /// Events before this were trimmed.
+    pub fn trimmed_before(&self) -> Result<Sequence, IndexError> {
+        self.meta(TRIMMED_BEFORE)
+    }
+
+    pub fn last_event(&self) -> Result<Option<Sequence>, IndexError> {
+        let last = self.trees().journal.last().map_err(database_error)?;
+        last.map(|(key, _)| sequence_of_key(&key)).transpose()
+    }
+
+    pub fn replica(&self, hash: &ContentHash) -> Result<Option<ReplicaRecord>, IndexError> {
+        let value = self.trees().replicas.get(hash.as_bytes());
+        value
+            .map_err(database_error)?
+            .map(|bytes| decode("replicas", hash, &bytes))
+            .transpose()
+    }
+
+    /// Replicas in the order of their hashes, `after` exclusive, `through` inclusive.
+    pub fn replicas(
+        &self,
+        after: Option<ContentHash>,
+        through: ContentHash,
+    ) -> impl Iterator<Item = Result<(ContentHash, ReplicaRecord), IndexError>> {
+        let first = after.map_or(Bound::Unbounded, |hash| Bound::Excluded(*hash.as_bytes()));
+        let bounds = (first, Bound::Included(*through.as_bytes()));
+        // sled would panic over bounds in the wrong order.
+        let range = (after < Some(through)).then(|| self.trees().replicas.range(bounds));
+        range.into_iter().flatten().map(|item| {
+            let (key, value) = item.map_err(database_error)?;
+            let hash = hash_of_key(&key)?;
+            Ok((hash, decode("replicas", hash, &value)?))
+        })
+    }
+
+    /// Events in order, from `from` on.
+    pub fn events(
+        &self,
+        from: Sequence,
+    ) -> impl Iterator<Item = Result<(Sequence, EventRecord), IndexError>> {
+        let range = self.trees().journal.range(journal_key(from)..);
+        range.map(|item| {
+            let (key, value) = item.map_err(database_error)?;
+            let sequence = sequence_of_key(&key)?;
+            Ok((sequence, decode("journal", sequence, &value)?))
+        })
+    }
+
+    /// Writes a replica without an event.
+    pub fn put(&self, hash: &ContentHash, record: &ReplicaRecord) -> Result<(), IndexError> {
+        let value = encode(record)?;
+        self.trees()
+            .replicas
+            .insert(hash.as_bytes(), value)
+            .map(|_| ())
+            .map_err(database_error)
+    }
+
+    /// Changes a replica and writes the event of the change, both or neither.
+    pub fn commit(
+        &self,
+        hash: &ContentHash,
+        change: Change,
+        sequence: Sequence,
+        event: &EventRecord,
+    ) -> Result<(), IndexError> {
+        let record = match change {
+            Change::Put(record) => Some(encode(&record)?),
+            Change::Remove | Change::Keep => None,
+        };
+        let event = encode(event)?;
+        let trees = self.trees();
+        (&trees.replicas, &trees.journal)
+            .transaction(|(replicas, journal)| {
+                if let Some(record) = &record {
+                    replicas.insert(hash.as_bytes(), record.as_slice())?;
+                } else if matches!(change, Change::Remove) {
+                    replicas.remove(hash.as_bytes())?;
+                }
+                journal.insert(&journal_key(sequence), event.as_slice())?;
+                Ok(())
+            })
+            .map_err(transaction_error)
+    }
+
+    /// Removes the events from `first` to before `before`, and remembers that.
+    pub fn trim(&self, first: Sequence, before: Sequence) -> Result<(), IndexError> {
+        let trimmed_before = encode(&before)?;
+        let trees = self.trees();
+        (&trees.journal, &trees.meta)
+            .transaction(|(journal, meta)| {
+                for sequence in first.0..before.0 {
+                    journal.remove(&journal_key(Sequence(sequence)))?;
+                }
+                meta.insert(TRIMMED_BEFORE, trimmed_before.as_slice())?;
+                Ok(())
+            })
+            .map_err(transaction_error)
+    }
+
+    /// Hands everything to the operating system and stops sled; nothing writes to the directory after that. Making it
+    /// durable is the caller's.
+    pub fn close(mut self) -> Result<(), IndexError> {
+        let trees = self.trees.take();
+        within(CLOSE_LIMIT, move || {
+            if let Some(trees) = &trees {
+                trees.database.flush().map_err(database_error)?;
+            }
+            drop(trees);
+            Ok(())
+        })
+    }
+
+    fn meta<T: DeserializeOwned>(&self, key: &str) -> Result<T, IndexError> {
+        let value = self.trees().meta.get(key).map_err(database_error)?;
+        let value = value.ok_or_else(|| damaged("meta", key, "it is missing"))?;
+        decode("meta", key, &value)
+    }
+
+    fn set_meta<T: Serialize>(&self, key: &str, value: &T) -> Result<(), IndexError> {
+        self.trees()
+            .meta
+            .insert(key, encode(value)?)
+            .map(|_| ())
+            .map_err(database_error)
+    }
+
+    fn trees(&self) -> &Trees {
+        self.trees
+            .as_ref()
+            .expect("the trees are only taken by close and drop, which have the database to themselves")
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Some(trees) = self.trees.take() {
+            // Its outcome is of no use to anyone: without a close, what the database holds is not believed again.
+            let _ = within(CLOSE_LIMIT, move || {
+                drop(trees);
+                Ok(())
+            });
+        }
+    }
+}
+
+// By value because it is handed to `map_err`.
+#[allow(clippy::needless_pass_by_value)]
+fn database_error(error: sled::Error) -> IndexError {
+    IndexError::Database(error.to_string())
+}
+
+fn transaction_error(error: TransactionError<Infallible>) -> IndexError {
+    match error {
+        TransactionError::Abort(never) => match never {},
+        TransactionError::Storage(error) => database_error(error),
+    }
+}
