@@ -1,1 +1,22 @@
-//! Being built.
+//! The native client of richardstore: what gateways, the command line and drills speak to a cluster with.
+//!
+//! A [`Client`] knows the namenode's address and nothing else. It writes through a chain of datanodes and commits at the
+//! namenode ([`Client::put`]), and reads from whichever replica answers, resuming at another where one breaks
+//! ([`Client::get`]). What it hands out as complete was compared with the hash it was asked for; what could not be
+//! completed ends in an error, never early.
+
+mod client;
+mod content_hasher;
+mod error;
+mod get;
+mod namenode;
+mod put;
+mod retry;
+mod status;
+
+pub use client::{Client, ClientConfig};
+pub use content_hasher::{ContentDigest, ContentHasher};
+pub use error::{ClientError, SourceError};
+pub use get::{GetOptions, GetStream};
+pub use put::{Progress, PutOptions, PutOutcome};
+pub use status::{ClusterInfo, FilePage, FileStatus, NodeStatus, ReplicaStatus};

@@ -1,0 +1,224 @@
+//! [`Reader`]: the state of one read across the replicas it takes to finish it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use richardstore_proto::{DataNodeInfo, ErrorCode, FileLocations, StoreError};
+
+use super::hedge::{ReplicaFailure, open_first};
+use super::replica::{ReplicaRead, WantedRange};
+use crate::client::Shared;
+use crate::content_hasher::ContentHasher;
+use crate::error::ClientError;
+
+/// The namenode is asked anew this often when every replica it named has failed.
+const MAX_RELOCATIONS: u32 = 1;
+/// Before that: what made all of them fail may be a restart.
+const RELOCATION_PAUSE: Duration = Duration::from_millis(200);
+
+/// Reads a range from one replica after the other, resuming where the last one broke.
+pub(super) struct Reader {
+    shared: Arc<Shared>,
+    /// What is still to come.
+    wanted: WantedRange,
+    candidates: Vec<DataNodeInfo>,
+    failures: Vec<ReplicaFailure>,
+    relocations: u32,
+    open: Option<ReplicaRead>,
+    /// Hashes the file where all of it is read, so that it can be compared with its name at the end.
+    hasher: Option<ContentHasher>,
+    /// With a hasher: the bytes that came last, which are handed out when it is known that they are not the end.
+    held: VecDeque<Bytes>,
+    handed_out: bool,
+    /// Nodes whose bytes are part of what was read.
+    sources: Vec<DataNodeInfo>,
+}
+
+impl Reader {
+    pub(super) fn new(shared: &Arc<Shared>, located: FileLocations, wanted: WantedRange) -> Self {
+        let whole = wanted.offset == 0 && wanted.end == wanted.file.size;
+        Self {
+            shared: shared.clone(),
+            wanted,
+            candidates: located.nodes,
+            failures: Vec::new(),
+            relocations: 0,
+            open: None,
+            hasher: whole.then(|| ContentHasher::new(shared.environment.offload)),
+            held: VecDeque::new(),
+            handed_out: false,
+            sources: Vec::new(),
+        }
+    }
+
+    /// Opens the first replica, so that a file that cannot be read at all is an error before anything was promised.
+    pub(super) async fn open(&mut self) -> Result<(), ClientError> {
+        while self.open.is_none() && self.wanted.offset < self.wanted.end {
+            self.open_next().await?;
+        }
+        Ok(())
+    }
+
+    /// The next bytes, or `None` after the last.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        while self.wanted.offset < self.wanted.end {
+            let Some(chunk) = self.receive().await? else {
+                continue;
+            };
+            if let Some(ready) = self.take(chunk).await? {
+                self.handed_out = true;
+                return Ok(Some(ready));
+            }
+        }
+        Ok(self.held.pop_front())
+    }
+
+    /// Bytes from the open replica; `None` where it failed and another was put in its place.
+    async fn receive(&mut self) -> Result<Option<Bytes>, ClientError> {
+        self.open().await?;
+        let Some(read) = &mut self.open else {
+            return Ok(None);
+        };
+        let error = match read.next().await {
+            Ok(Some(chunk)) => return Ok(Some(chunk)),
+            Ok(None) => StoreError::new(ErrorCode::Internal, "ended before the range did"),
+            Err(error) => error,
+        };
+        if let Some(read) = self.open.take() {
+            self.note(ReplicaFailure {
+                node: read.node,
+                error,
+            });
+        }
+        Ok(None)
+    }
+
+    /// Counts and hashes `chunk`, and returns what may be handed out now.
+    async fn take(&mut self, chunk: Bytes) -> Result<Option<Bytes>, ClientError> {
+        self.wanted.offset += chunk.len() as u64;
+        let Some(hasher) = &mut self.hasher else {
+            return Ok(Some(chunk));
+        };
+        let hashed = hasher.update(chunk.clone()).await;
+        hashed.map_err(|error| ClientError::Internal(format!("hashing: {error}")))?;
+        self.held.push_back(chunk);
+        if self.wanted.offset == self.wanted.end && !self.is_what_it_is_named().await? {
+            return self.start_over().await;
+        }
+        match self.held.len() {
+            1 => Ok(None),
+            _ => Ok(self.held.pop_front()),
+        }
+    }
+
+    /// Compares all that was read with the name of the file (I5).
+    async fn is_what_it_is_named(&mut self) -> Result<bool, ClientError> {
+        let Some(hasher) = self.hasher.take() else {
+            return Ok(true);
+        };
+        let digest = hasher.finish().await;
+        let digest = digest.map_err(|error| ClientError::Internal(format!("hashing: {error}")))?;
+        Ok(digest.hash == self.wanted.file.hash)
+    }
+
+    /// The bytes are wrong. As long as none of them was handed out, other replicas can be read from the beginning.
+    async fn start_over(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let hash = self.wanted.file.hash;
+        self.open = None;
+        self.held.clear();
+        let sources = std::mem::take(&mut self.sources);
+        let names: Vec<&str> = sources.iter().map(|node| node.name.as_str()).collect();
+        let detail = format!("the bytes from {} have another hash", names.join(", "));
+        if self.handed_out {
+            return Err(ClientError::Corrupt { hash, detail });
+        }
+        // With more than one source nobody knows which of them it was.
+        if let [node] = &sources[..] {
+            self.note(ReplicaFailure {
+                node: node.clone(),
+                error: StoreError::new(ErrorCode::Corrupt, detail),
+            });
+        }
+        self.wanted.offset = 0;
+        self.hasher = Some(ContentHasher::new(self.shared.environment.offload));
+        Ok(None)
+    }
+
+    async fn open_next(&mut self) -> Result<(), ClientError> {
+        let known = self.failures.len();
+        let opened = open_first(
+            &self.shared,
+            &self.wanted,
+            &mut self.candidates,
+            &mut self.failures,
+        )
+        .await;
+        for failure in self.failures.split_off(known) {
+            self.note(failure);
+        }
+        match opened {
+            Some(read) => {
+                self.sources.push(read.node.clone());
+                self.open = Some(read);
+                Ok(())
+            }
+            None => self.relocate().await,
+        }
+    }
+
+    /// Every replica failed: looks once whether the file has others by now, or these ones again.
+    async fn relocate(&mut self) -> Result<(), ClientError> {
+        if self.relocations >= MAX_RELOCATIONS {
+            return Err(self.unreadable());
+        }
+        self.relocations += 1;
+        tokio::time::sleep(RELOCATION_PAUSE).await;
+        let located = self.shared.namenode.locate(&self.wanted.file.hash).await?;
+        self.candidates = located.nodes;
+        Ok(())
+    }
+
+    /// Remembers a failure, and tells the namenode of wrong bytes so that they are made again.
+    fn note(&mut self, failure: ReplicaFailure) {
+        let hash = self.wanted.file.hash;
+        let ReplicaFailure { node, error } = &failure;
+        tracing::warn!(%hash, node = %node.name, offset = self.wanted.offset, %error,
+            request_id = %self.wanted.request_id, "a replica could not be read");
+        if error.code == ErrorCode::Corrupt {
+            let (namenode, node_id) = (self.shared.namenode.clone(), node.node_id);
+            let reason = error.message.clone();
+            self.shared.tasks.spawn(async move {
+                if let Err(error) = namenode.report_bad_replica(&hash, &node_id, &reason).await {
+                    tracing::warn!(%hash, %error, "could not report a bad replica");
+                }
+            });
+        }
+        self.failures.push(failure);
+    }
+
+    fn unreadable(&self) -> ClientError {
+        let hash = self.wanted.file.hash;
+        let list: Vec<String> = self
+            .failures
+            .iter()
+            .map(|failure| format!("{}: {}", failure.node.name, failure.error))
+            .collect();
+        let corrupt = |failure: &ReplicaFailure| failure.error.code == ErrorCode::Corrupt;
+        if !list.is_empty() && self.failures.iter().all(corrupt) {
+            return ClientError::Corrupt {
+                hash,
+                detail: list.join("; "),
+            };
+        }
+        ClientError::Unreadable {
+            hash,
+            offset: self.wanted.offset,
+            detail: match list.is_empty() {
+                true => "no datanode has it".to_owned(),
+                false => list.join("; "),
+            },
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Writing a file: allocate, stream to a chain of datanodes, mend the chain, commit (I1), or leave nothing behind (I2).
+
+mod chunker;
+mod feed;
+mod lease;
+mod pipeline;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use richardstore_proto::{
+    ContentHash, DataNodeInfo, ErrorCode, FileInfo, NodeId, PipelineResult, StoreError, WireError,
+    WriteTrailer,
+};
+
+use self::feed::{Fed, Feed};
+use self::lease::Lease;
+use self::pipeline::{PipelineWrite, WriteDescription, copy_file};
+use crate::client::Shared;
+use crate::content_hasher::ContentDigest;
+use crate::error::{ClientError, SourceError};
+use crate::namenode::{Allocated, AllocationWish, Granted};
+
+/// Pipelines that one upload tries before it gives up.
+const MAX_PIPELINES: usize = 3;
+/// Nodes that are asked to make the copies that a chain did not.
+const MAX_COPY_SOURCES: usize = 2;
+
+/// Called with the number of bytes taken from the source so far.
+pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// What is known about an upload before its bytes.
+#[derive(Clone, Default)]
+pub struct PutOptions {
+    /// The hash the bytes are said to have. A file that is stored already is not sent again, and its source not read; bytes
+    /// with another hash are refused.
+    pub declared_hash: Option<ContentHash>,
+    /// How many bytes will come, to reserve room for them.
+    pub size_hint: Option<u64>,
+    /// Replicas wanted; `None` is the namenode's default.
+    pub replication: Option<u32>,
+    /// Appears in the logs of every node that takes part.
+    pub request_id: String,
+    /// Told how far the upload is.
+    pub progress: Option<Progress>,
+}
+
+/// A stored file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PutOutcome {
+    /// The file. `replication` is what the upload asked for; with no wish, the number of datanodes it was sent to.
+    pub file: FileInfo,
+    /// How many replicas it has now.
+    pub replicas: u32,
+    /// `false`: it was there already.
+    pub created: bool,
+}
+
+/// Why one pipeline did not take the file.
+enum PipelineError {
+    /// The upload is over.
+    Final(ClientError),
+    /// The head failed; another chain may do better.
+    Head(DataNodeInfo, StoreError),
+}
+
+impl From<ClientError> for PipelineError {
+    fn from(error: ClientError) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// A file that is on the disks of some nodes and not committed yet.
+struct Written {
+    digest: ContentDigest,
+    result: PipelineResult,
+    write: WriteDescription,
+}
+
+struct Upload<'a, S> {
+    shared: &'a Arc<Shared>,
+    options: &'a PutOptions,
+    feed: Feed<S>,
+}
+
+pub(crate) async fn put<S>(
+    shared: &Arc<Shared>,
+    source: S,
+    options: PutOptions,
+) -> Result<PutOutcome, ClientError>
+where
+    S: Stream<Item = Result<Bytes, SourceError>> + Send + Unpin,
+{
+    let offload = shared.environment.offload;
+    let mut upload = Upload {
+        shared,
+        options: &options,
+        feed: Feed::new(source, offload, options.progress.clone()),
+    };
+    let mut wish = AllocationWish {
+        size_hint: options.size_hint,
+        replication: options.replication,
+        declared_hash: options.declared_hash,
+        excluded: Vec::new(),
+    };
+    let mut tried = 0;
+    loop {
+        let granted = match shared.namenode.allocate(&wish).await? {
+            Allocated::New(granted) => granted,
+            Allocated::Existing(existing) => return Ok(already_stored(&existing)),
+        };
+        let generation = granted.allocation.generation;
+        let lease = Lease::hold(shared, generation, granted.expires_in_ms);
+        tried += 1;
+        match upload.send(&granted, &lease).await {
+            Ok(written) => return upload.complete(&granted, written, lease).await,
+            Err(PipelineError::Final(error)) => return Err(error),
+            Err(PipelineError::Head(node, source)) => {
+                tracing::warn!(node = %node.name, %source, %generation, request_id = %options.request_id,
+                    "the head of a pipeline failed");
+                if tried >= MAX_PIPELINES || upload.feed.replay().is_none() {
+                    return Err(ClientError::PipelineBroken {
+                        node: describe(&node),
+                        source,
+                    });
+                }
+                upload.avoid(&mut wish, &node, &source);
+            }
+        }
+    }
+}
+
+impl<S> Upload<'_, S>
+where
+    S: Stream<Item = Result<Bytes, SourceError>> + Send + Unpin,
+{
+    /// Streams the whole file through one chain.
+    async fn send(&mut self, granted: &Granted, lease: &Lease) -> Result<Written, PipelineError> {
+        let (head, rest) = granted
+            .allocation
+            .targets
+            .split_first()
+            .ok_or_else(|| self.empty_chain())?;
+        let write = WriteDescription {
+            generation: lease.generation(),
+            size_hint: self.options.size_hint,
+            replication: self.options.replication,
+            cluster_id: self.shared.cluster_id().await?,
+            request_id: self.options.request_id.clone(),
+        };
+        let by_head = |source| PipelineError::Head(head.clone(), source);
+        let channels = &self.shared.environment.channels;
+        let timeout = self.shared.write_progress_timeout;
+        let mut pipeline = PipelineWrite::open(channels, head, rest, &write, timeout)
+            .await
+            .map_err(by_head)?;
+        for chunk in self.feed.replay().unwrap_or_default() {
+            pipeline.send(chunk).await.map_err(by_head)?;
+        }
+        let digest = loop {
+            match self.feed.next().await? {
+                Fed::Chunk(chunk) => pipeline.send(chunk).await.map_err(by_head)?,
+                Fed::End(digest) => break digest,
+            }
+            if lease.is_lost() {
+                let generation = lease.generation().0;
+                return Err(ClientError::LeaseLost { generation }.into());
+            }
+        };
+        self.check_declared(&digest)?;
+        let trailer = WriteTrailer {
+            hash: digest.hash,
+            blake3_root: digest.blake3_root,
+            size: digest.size,
+        };
+        let result = pipeline.finish(trailer).await.map_err(by_head)?;
+        Ok(Written {
+            digest,
+            result,
+            write,
+        })
+    }
+
+    /// Before the trailer: a pipeline that is dropped without one publishes nowhere.
+    fn check_declared(&self, digest: &ContentDigest) -> Result<(), ClientError> {
+        match self.options.declared_hash {
+            Some(declared) if declared != digest.hash => Err(ClientError::HashMismatch {
+                declared,
+                computed: digest.hash,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Mends what the chain did not do, and commits.
+    async fn complete(
+        &self,
+        granted: &Granted,
+        written: Written,
+        lease: Lease,
+    ) -> Result<PutOutcome, ClientError> {
+        let mut file = FileInfo {
+            hash: written.digest.hash,
+            size: written.digest.size,
+            blake3_root: written.digest.blake3_root,
+            generation: lease.generation(),
+            replication: self.options.replication.unwrap_or(0),
+            created_ms: 0,
+        };
+        let mut holders = acknowledged_of(&granted.allocation.targets, &written.result);
+        if holders.len() < granted.allocation.targets.len() {
+            self.replace_failed(granted, &written, &file, &mut holders)
+                .await;
+        }
+        if holders.len() < granted.min_replication {
+            return Err(ClientError::InsufficientReplicas {
+                hash: file.hash,
+                acknowledged: holders.len(),
+                required: granted.min_replication,
+                detail: failures(&granted.allocation.targets, &written.result),
+            });
+        }
+        let nodes: Vec<NodeId> = holders.iter().map(|node| node.node_id).collect();
+        let committed = self.shared.namenode.commit(&file, &nodes).await?;
+        lease.committed();
+        file.created_ms = committed.created_ms;
+        if file.replication == 0 {
+            file.replication = u32::try_from(granted.allocation.targets.len()).unwrap_or(u32::MAX);
+        }
+        Ok(PutOutcome {
+            file,
+            replicas: committed.replicas,
+            created: committed.created,
+        })
+    }
+
+    /// Asks for as many other nodes as failed, and has a node that holds the file copy it there. That it does not work is
+    /// no failure of the upload as long as `min_replication` is reached: repair makes the rest.
+    async fn replace_failed(
+        &self,
+        granted: &Granted,
+        written: &Written,
+        file: &FileInfo,
+        holders: &mut Vec<DataNodeInfo>,
+    ) {
+        let chain = &granted.allocation.targets;
+        let excluded: Vec<NodeId> = chain.iter().map(|node| node.node_id).collect();
+        let missing = chain.len() - holders.len();
+        let namenode = &self.shared.namenode;
+        let found = namenode.replacements(file.generation, missing, &excluded);
+        let targets = match found.await {
+            Ok(allocation) if !allocation.targets.is_empty() => allocation.targets,
+            Ok(_) => return,
+            Err(error) => {
+                tracing::info!(hash = %file.hash, missing, %error, "no replacement for a failed datanode");
+                return;
+            }
+        };
+        let channels = &self.shared.environment.channels;
+        for source in holders.clone().iter().take(MAX_COPY_SOURCES) {
+            match copy_file(channels, source, *file, &targets, &written.write).await {
+                Ok(result) => {
+                    holders.extend(acknowledged_of(&targets, &result));
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(hash = %file.hash, node = %source.name, %error, "a copy to a replacement failed");
+                }
+            }
+        }
+    }
+
+    /// What to do differently with the next pipeline.
+    fn avoid(&self, wish: &mut AllocationWish, node: &DataNodeInfo, source: &StoreError) {
+        if source.code == ErrorCode::WrongCluster {
+            // Not the node's fault: this client learned the cluster's id before the cluster was replaced.
+            self.shared.forget_cluster_id();
+        } else {
+            wish.excluded.push(node.node_id);
+        }
+    }
+
+    fn empty_chain(&self) -> ClientError {
+        ClientError::Malformed {
+            peer: format!("namenode {}", self.shared.namenode.address()),
+            operation: "WriteFile",
+            source: WireError::Missing("targets"),
+        }
+    }
+}
+
+fn already_stored(existing: &richardstore_proto::FileLocations) -> PutOutcome {
+    PutOutcome {
+        file: existing.file,
+        replicas: u32::try_from(existing.nodes.len()).unwrap_or(u32::MAX),
+        created: false,
+    }
+}
+
+/// The nodes of `chain` that acknowledged: a node that was not asked has nothing to say.
+fn acknowledged_of(chain: &[DataNodeInfo], result: &PipelineResult) -> Vec<DataNodeInfo> {
+    chain
+        .iter()
+        .filter(|node| result.acknowledged.contains(&node.node_id))
+        .cloned()
+        .collect()
+}
+
+fn failures(chain: &[DataNodeInfo], result: &PipelineResult) -> String {
+    let name = |id: &NodeId| {
+        let known = chain.iter().find(|node| node.node_id == *id);
+        known.map_or_else(|| id.to_string(), |node| node.name.clone())
+    };
+    let list: Vec<String> = result
+        .failed
+        .iter()
+        .map(|failure| format!("{}: {}", name(&failure.node_id), failure.message))
+        .collect();
+    match list.is_empty() {
+        true => "the others did not answer".to_owned(),
+        false => list.join("; "),
+    }
+}
+
+fn describe(node: &DataNodeInfo) -> String {
+    format!("{} ({})", node.name, node.address)
+}
