@@ -213,6 +213,12 @@ impl Database {
         })
     }
 
+    #[cfg(test)]
+    pub fn spoil(&self, hash: &ContentHash) -> Result<(), IndexError> {
+        let insert = self.trees().replicas.insert(hash.as_bytes(), b"noise");
+        insert.map(|_| ()).map_err(database_error)
+    }
+
     fn meta<T: DeserializeOwned>(&self, key: &str) -> Result<T, IndexError> {
         let value = self.trees().meta.get(key).map_err(database_error)?;
         let value = value.ok_or_else(|| damaged("meta", key, "it is missing"))?;

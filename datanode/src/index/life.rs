@@ -275,6 +275,12 @@ impl Index {
         self.mark.leave(&record)
     }
 
+    /// Writes noise over the record of a replica.
+    #[cfg(test)]
+    pub(super) fn spoil(&self, hash: &ContentHash) {
+        self.read(|database| database.spoil(hash)).unwrap();
+    }
+
     /// Refuses a `from` outside of the journal, and returns the number of the next event.
     fn check_from(&self, from: Sequence) -> Result<Sequence, IndexError> {
         self.change(|_, state| {

@@ -160,7 +160,7 @@ mod tests {
         let bytes = golden(
             "01 0201000000000000 0700000000000000
              bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
-             01 0300000000000000 00000000",
+             01 0300000000000000 b3763417",
         );
         assert_eq!(encode(&record).unwrap(), bytes);
         assert_eq!(decode::<ReplicaRecord>("replicas", "", &bytes).unwrap(), record);
@@ -177,7 +177,7 @@ mod tests {
         };
         let bytes = golden(
             "01 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
-             0700000000000000 0201000000000000 00 01 00000000",
+             0700000000000000 0201000000000000 00 01 1f72036a",
         );
         assert_eq!(encode(&record).unwrap(), bytes);
         assert_eq!(decode::<EventRecord>("journal", 1, &bytes).unwrap(), record);
