@@ -5,6 +5,7 @@
 //! change updates one range in constant time. (The idea is that of Merkle-tree anti-entropy as in Dynamo, with one
 //! level.)
 
+use crate::wire::{self, WireError, to_bytes};
 use crate::{ContentHash, Generation};
 
 /// How many ranges the hash space is cut into: the first byte of the hash is the range.
@@ -53,9 +54,30 @@ impl RangeDigest {
         self.sum = self.sum.wrapping_sub(replica_digest(hash, generation));
     }
 
+    /// As it goes over the wire, for one range; the sum most significant byte first. The root goes as range 0.
+    pub fn on_wire(&self, range: usize) -> wire::RangeDigest {
+        wire::RangeDigest {
+            range: u32::try_from(range).unwrap_or(u32::MAX),
+            count: self.count,
+            sum: to_bytes(&self.sum.to_be_bytes()),
+        }
+    }
+
     fn combine(&mut self, other: &RangeDigest) {
         self.count = self.count.wrapping_add(other.count);
         self.sum = self.sum.wrapping_add(other.sum);
+    }
+}
+
+impl TryFrom<&wire::RangeDigest> for RangeDigest {
+    type Error = WireError;
+
+    fn try_from(digest: &wire::RangeDigest) -> Result<Self, WireError> {
+        let sum = <[u8; 16]>::try_from(&digest.sum[..]).map_err(|_| WireError::Value("sum"))?;
+        Ok(Self {
+            count: digest.count,
+            sum: u128::from_be_bytes(sum),
+        })
     }
 }
 
@@ -150,6 +172,14 @@ mod tests {
         old.add(&ContentHash::EMPTY, Generation(1));
         new.add(&ContentHash::EMPTY, Generation(2));
         assert_ne!(old, new);
+    }
+
+    #[test]
+    fn a_digest_survives_the_wire() {
+        let mut digest = RangeDigest::default();
+        digest.add(&ContentHash::EMPTY, Generation(1));
+        let sent = digest.on_wire(7);
+        assert_eq!((sent.range, RangeDigest::try_from(&sent)), (7, Ok(digest)));
     }
 
     #[test]
