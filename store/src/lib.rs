@@ -1,1 +1,49 @@
-//! Being built.
+//! The content-addressed directory of one disk: layout, durable publish, verified reads, space accounting. It knows no
+//! network and no other disk.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let root = directory.path().join("replicas");
+//! use richardstore_proto::Generation;
+//! use richardstore_store::{Store, StoreOptions};
+//!
+//! let store = Store::open(&root, &StoreOptions::default())?;
+//! let replica = store.put(&b"hello"[..], Generation(1))?;
+//! assert!(replica.hash.to_hex().starts_with("2cf24dba5fb0a30e26e83b2ac5b9e29e"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! In a root: hash directories, whose files hold raw bytes and are named by their SHA-256; `format.json` and `LOCK`;
+//! `temp`, swept at every start; `trees`, which can be lost at any time.
+
+mod batch;
+mod disk;
+mod error;
+mod format;
+mod hasher;
+mod layout;
+mod locks;
+mod publish;
+mod reader;
+mod record;
+mod replica;
+mod sidecar;
+mod space;
+mod store;
+mod temp;
+mod tree;
+mod volume;
+mod walk;
+mod writer;
+
+pub use error::{OpenError, ReadError, WriteError};
+pub use hasher::{ContentDigest, ContentHasher};
+pub use layout::{Depth, Layout, LayoutError};
+pub use reader::VerifiedReader;
+pub use replica::ReplicaMeta;
+pub use space::Space;
+pub use store::{DeleteOutcome, Store, StoreOptions};
+pub use walk::WalkSummary;
+pub use writer::{PreparedReplica, ReplicaWriter};

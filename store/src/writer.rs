@@ -1,0 +1,215 @@
+//! [`ReplicaWriter`]: bytes on their way to a replica. They are hashed as they come and have no name until they are published;
+//! dropped at any point, nothing of them remains.
+
+use std::sync::Arc;
+
+use richardstore_proto::{Blake3Root, ContentHash, Generation};
+
+use crate::hasher::{ContentDigest, ContentHasher};
+use crate::publish::{Change, apply_durably};
+use crate::replica::{OpenReplica, ReplicaMeta};
+use crate::sidecar::{LeafWriter, SealedLeaves};
+use crate::space::Reservation;
+use crate::store::Inner;
+use crate::temp::TempFile;
+use crate::{Store, WriteError};
+
+/// A long file is synced each time this many bytes came. Otherwise its bytes would pile up in memory, and the shared
+/// sync of small files, which syncs all of the filesystem, would wait for them.
+const PACE_BYTES: u64 = 16 << 20;
+/// A file of at least this many bytes is synced by its own writer before it is queued, for the same reason.
+const SYNC_ALONE_BYTES: u64 = 1 << 20;
+
+/// A file being written.
+pub struct ReplicaWriter {
+    inner: Arc<Inner>,
+    temp: TempFile,
+    reservation: Reservation,
+    hasher: ContentHasher,
+    leaves: LeafWriter,
+    written: u64,
+    unsynced: u64,
+    /// A write failed in the middle: what is in the file is not what was hashed.
+    broken: bool,
+}
+
+/// A complete file that has no name yet.
+pub struct PreparedReplica {
+    inner: Arc<Inner>,
+    temp: TempFile,
+    reservation: Reservation,
+    digest: ContentDigest,
+    leaves: Option<SealedLeaves>,
+}
+
+impl Store {
+    /// Begins a file of about `size_hint` bytes, for which room is reserved; 0 is "not known".
+    ///
+    /// # Errors
+    /// [`WriteError::StorageFull`] where there is no room for that, [`WriteError::VolumeFailed`] after a failure.
+    pub fn writer(&self, size_hint: u64) -> Result<ReplicaWriter, WriteError> {
+        let inner = self.inner.clone();
+        inner.volume.check_writable()?;
+        let reservation = inner.ledger.reserve(size_hint)?;
+        let temp = TempFile::create(&inner.volume)?;
+        let leaves = LeafWriter::new(inner.volume.clone());
+        Ok(ReplicaWriter {
+            inner,
+            temp,
+            reservation,
+            hasher: ContentHasher::new(),
+            leaves,
+            written: 0,
+            unsynced: 0,
+            broken: false,
+        })
+    }
+}
+
+impl ReplicaWriter {
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// [`WriteError::StorageFull`], [`WriteError::Io`]. After an error the writer only gives errors.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        self.check()?;
+        self.broken = true;
+        let length = bytes.len() as u64;
+        self.reservation.cover(length)?;
+        self.temp.write(bytes)?;
+        self.reservation.written(length);
+        self.hasher.update(bytes);
+        self.leaves.append(self.hasher.take_leaves());
+        self.written = self.written.saturating_add(length);
+        self.unsynced = self.unsynced.saturating_add(length);
+        if self.unsynced >= PACE_BYTES {
+            self.sync_data()?;
+        }
+        self.broken = false;
+        Ok(())
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// All bytes were written: says what they are. They are not durable before [`PreparedReplica::publish`].
+    ///
+    /// # Errors
+    /// [`WriteError`] where the bytes did not reach the disk.
+    pub fn finish(mut self) -> Result<PreparedReplica, WriteError> {
+        self.check()?;
+        if self.written >= SYNC_ALONE_BYTES {
+            self.sync_data()?;
+        }
+        let mut digest = self.hasher.finish();
+        let leaves = self.leaves.seal(&mut digest);
+        Ok(PreparedReplica {
+            inner: self.inner,
+            temp: self.temp,
+            reservation: self.reservation,
+            digest,
+            leaves,
+        })
+    }
+
+    fn check(&self) -> Result<(), WriteError> {
+        self.inner.volume.check_writable()?;
+        if self.broken {
+            return Err(WriteError::Io {
+                path: self.temp.path().to_owned(),
+                source: std::io::Error::other("an earlier write to this file failed"),
+            });
+        }
+        Ok(())
+    }
+
+    fn sync_data(&mut self) -> Result<(), WriteError> {
+        let volume = &self.inner.volume;
+        volume
+            .disk
+            .sync_data(self.temp.file())
+            .map_err(|error| volume.sync_failed(self.temp.path(), &error))?;
+        self.unsynced = 0;
+        Ok(())
+    }
+}
+
+impl PreparedReplica {
+    /// SHA-256 of the bytes.
+    pub fn hash(&self) -> ContentHash {
+        self.digest.hash
+    }
+
+    /// BLAKE3 of the bytes.
+    pub fn blake3_root(&self) -> Blake3Root {
+        self.digest.blake3_root
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.digest.size
+    }
+
+    /// Gives the file its name, durably, and runs `then` before anyone else can publish or delete this hash. Where the
+    /// hash is present already, these bytes, which are known to be right, take its place, and the higher generation of
+    /// the two stays.
+    ///
+    /// # Errors
+    /// [`WriteError`]. The file is then absent or, after [`WriteError::VolumeFailed`], possibly there and whole.
+    pub fn publish(
+        self,
+        generation: Generation,
+        then: impl FnOnce(&ReplicaMeta),
+    ) -> Result<ReplicaMeta, WriteError> {
+        let Self {
+            inner,
+            temp,
+            reservation,
+            digest,
+            mut leaves,
+        } = self;
+        let volume = &inner.volume;
+        volume.check_writable()?;
+        let _guard = inner.locks.lock(&digest.hash);
+        // One that cannot be opened is not worth keeping, and has no generation to keep.
+        let replaced = OpenReplica::open(volume, &digest.hash).ok().flatten();
+        let meta = ReplicaMeta {
+            hash: digest.hash,
+            size: digest.size,
+            blake3_root: digest.blake3_root,
+            generation: replaced
+                .as_ref()
+                .map_or(generation, |old| old.generation().max(generation)),
+        };
+        volume
+            .disk
+            .set_record(temp.file(), &meta.record().encode(&meta.hash))
+            .map_err(|source| volume.write_failed(temp.path(), source))?;
+        inner.change_durably(Change::Publish {
+            temp,
+            target: volume.replica_path(&meta.hash),
+        })?;
+        let size_before = replaced.map_or(0, |old| old.size);
+        inner.ledger.replaced(size_before, meta.size);
+        drop(reservation);
+        // After the file and not before: a crash between the two leaves a file without a sidecar, which heals itself,
+        // and never a sidecar without a file, which nobody would remove.
+        if let Some(leaves) = &mut leaves {
+            leaves.keep(&volume.sidecar_path(&meta.hash));
+        }
+        then(&meta);
+        Ok(meta)
+    }
+}
+
+impl Inner {
+    /// Has `change` made durable, together with what others are changing now.
+    pub(crate) fn change_durably(&self, change: Change) -> Result<(), WriteError> {
+        let volume = &self.volume;
+        self.batches
+            .submit(change, |changes| apply_durably(volume, changes))
+            .unwrap_or_else(|_| Err(volume.fail("a publishing thread panicked".to_owned())))
+    }
+}
