@@ -1,0 +1,177 @@
+//! Reads against a cluster whose replicas fail in every way.
+
+use std::sync::atomic::Ordering;
+
+use crate::fake_cluster::{FakeCluster, ReadFault, some_bytes, until};
+use futures_util::StreamExt;
+use richardstore_client::{ClientError, GetOptions};
+use richardstore_proto::{ContentHash, ErrorCode};
+
+const LENGTH: usize = 1_000_003;
+
+#[tokio::test]
+async fn a_whole_file_a_range_and_nothing_are_read_exactly() {
+    let cluster = FakeCluster::start(3).await;
+    let bytes = some_bytes(LENGTH);
+    let hash = cluster.with_file(&bytes);
+    assert_eq!(cluster.read(&hash).await.unwrap(), bytes);
+    let range = cluster.read_range(&hash, 70_000, Some(100)).await.unwrap();
+    assert_eq!(range, bytes[70_000..70_100]);
+    let tail = cluster.read_range(&hash, 999_999, Some(100)).await.unwrap();
+    assert_eq!(tail, bytes[999_999..]);
+    let end = cluster
+        .read_range(&hash, LENGTH as u64, None)
+        .await
+        .unwrap();
+    assert!(end.is_empty());
+    let empty = cluster.with_file(&bytes.slice(0..0));
+    assert!(cluster.read(&empty).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_offset_past_the_end_and_an_unknown_hash_are_told_apart() {
+    let cluster = FakeCluster::start(1).await;
+    let hash = cluster.with_file(&some_bytes(10));
+    let error = cluster.read_range(&hash, 11, None).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RangeNotSatisfiable);
+    let error = cluster.read(&ContentHash::MIN).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_is_resumed_at_its_offset_on_another_replica() {
+    let cluster = FakeCluster::start(3).await;
+    let bytes = some_bytes(LENGTH);
+    let hash = cluster.with_file(&bytes);
+    cluster.nodes[0].fail_reads(ReadFault::BreakAfter(200_000));
+    cluster.nodes[1].fail_reads(ReadFault::EndAfter(300_000));
+    assert_eq!(cluster.read(&hash).await.unwrap(), bytes);
+    for node in &cluster.nodes {
+        assert_eq!(node.reads.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_stands_still_is_left_for_another() {
+    let cluster = FakeCluster::start_with(2, |config| config.read_progress_timeout_ms = 300).await;
+    let bytes = some_bytes(LENGTH);
+    let hash = cluster.with_file(&bytes);
+    cluster.nodes[0].fail_reads(ReadFault::StallAfter(100_000));
+    assert_eq!(cluster.read(&hash).await.unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn a_silent_replica_is_hedged_and_cancelled() {
+    let cluster = FakeCluster::start(3).await;
+    let bytes = some_bytes(LENGTH);
+    let hash = cluster.with_file(&bytes);
+    cluster.nodes[0].fail_reads(ReadFault::Silent);
+    assert_eq!(cluster.read(&hash).await.unwrap(), bytes);
+    assert_eq!(cluster.nodes[1].reads.load(Ordering::SeqCst), 1);
+    assert_eq!(cluster.nodes[2].reads.load(Ordering::SeqCst), 0);
+    let silent = cluster.nodes[0].clone();
+    until("the silent read to be cancelled", || {
+        silent.cancelled.load(Ordering::SeqCst) == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn i05_a_corrupt_replica_is_read_around_and_reported() {
+    let cluster = FakeCluster::start(3).await;
+    let bytes = some_bytes(LENGTH);
+    let hash = cluster.with_file(&bytes);
+    cluster.nodes[0].fail_reads(ReadFault::SaysCorrupt);
+    cluster.nodes[1].fail_reads(ReadFault::NotFound);
+    assert_eq!(cluster.read(&hash).await.unwrap(), bytes);
+    let bad = cluster.nodes[0].info.node_id;
+    until("the report", || {
+        cluster.namenode.state().bad_replicas == [(hash, bad)]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn i05_wrong_bytes_of_a_small_file_are_replaced_before_any_is_handed_out() {
+    let cluster = FakeCluster::start(2).await;
+    let bytes = some_bytes(5_000);
+    let hash = cluster.with_file(&bytes);
+    cluster.nodes[0].fail_reads(ReadFault::WrongBytes);
+    assert_eq!(cluster.read(&hash).await.unwrap(), bytes);
+    let bad = cluster.nodes[0].info.node_id;
+    until("the report", || {
+        cluster.namenode.state().bad_replicas == [(hash, bad)]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn i05_wrong_bytes_of_a_large_file_end_in_an_error_before_the_last_chunk() {
+    let cluster = FakeCluster::start(1).await;
+    let hash = cluster.with_file(&some_bytes(LENGTH));
+    cluster.nodes[0].fail_reads(ReadFault::WrongBytes);
+    let options = GetOptions::default();
+    let mut stream = cluster.client.get(&hash, 0, None, options).await.unwrap();
+    let mut delivered = 0;
+    let error = loop {
+        match stream.next().await.unwrap() {
+            Ok(chunk) => delivered += chunk.len(),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, ClientError::Corrupt { .. }), "{error}");
+    assert!(delivered < LENGTH);
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test]
+async fn i05_when_all_replicas_are_corrupt_the_error_says_so() {
+    let cluster = FakeCluster::start(3).await;
+    let hash = cluster.with_file(&some_bytes(LENGTH));
+    for node in &cluster.nodes {
+        node.fail_reads(ReadFault::SaysCorrupt);
+    }
+    let error = cluster.read(&hash).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Corrupt);
+}
+
+#[tokio::test]
+async fn replicas_are_looked_up_once_more_before_a_read_fails() {
+    let cluster = FakeCluster::start(3).await;
+    let hash = cluster.with_file(&some_bytes(LENGTH));
+    for node in &cluster.nodes {
+        node.fail_reads(ReadFault::NotFound);
+    }
+    let error = cluster.read(&hash).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unavailable);
+    assert_eq!(cluster.namenode.state().lookups, 2);
+    for node in &cluster.nodes {
+        assert_eq!(node.reads.load(Ordering::SeqCst), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_delete_whose_answer_was_lost_says_that_the_file_existed() {
+    let cluster = FakeCluster::start(1).await;
+    let hash = cluster.with_file(&some_bytes(10));
+    cluster.namenode.state().lose_delete_answers = 1;
+    assert!(cluster.client.delete(&hash).await.unwrap());
+    assert!(!cluster.client.delete(&hash).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_listing_is_paged_by_the_last_hash() {
+    let cluster = FakeCluster::start(1).await;
+    let mut hashes: Vec<_> = (1..=3).map(|n| cluster.with_file(&some_bytes(n))).collect();
+    hashes.sort_unstable();
+    let first = cluster.client.list(None, "", 2).await.unwrap();
+    assert!(first.more);
+    let last = first.files[1].file.hash;
+    let rest = cluster.client.list(Some(last), "", 2).await.unwrap();
+    assert!(!rest.more);
+    let listed = first.files.iter().chain(&rest.files);
+    assert_eq!(
+        listed.map(|file| file.file.hash).collect::<Vec<_>>(),
+        hashes
+    );
+}

@@ -1,0 +1,236 @@
+//! Uploads against a cluster whose nodes fail in every way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::fake_cluster::{FakeCluster, WriteFault, file_info, plain, some_bytes, source, until};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use richardstore_client::{ClientError, PutOptions, SourceError};
+use richardstore_proto::ErrorCode;
+
+const LENGTH: usize = 1_000_003;
+const LARGER_THAN_REPLAY: usize = 6 << 20;
+
+/// Nothing of any upload is left at the namenode.
+async fn all_abandoned(cluster: &FakeCluster, count: usize) {
+    until("the abandon", || {
+        let state = cluster.namenode.state();
+        state.abandoned.len() == count && state.open.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn i01_an_upload_is_committed_with_all_of_its_chain() {
+    let cluster = FakeCluster::start(3).await;
+    let bytes = some_bytes(LENGTH);
+    let seen = Arc::new(AtomicU64::new(0));
+    let options = PutOptions {
+        progress: Some(Arc::new({
+            let seen = seen.clone();
+            move |sent| seen.store(sent, Ordering::SeqCst)
+        })),
+        ..plain()
+    };
+    let outcome = cluster.client.put(source(&bytes), options).await.unwrap();
+    let file = file_info(&bytes);
+    assert_eq!(
+        (
+            outcome.file.hash,
+            outcome.file.size,
+            outcome.file.blake3_root
+        ),
+        (file.hash, file.size, file.blake3_root)
+    );
+    assert_eq!((outcome.created, outcome.replicas), (true, 3));
+    assert_eq!(seen.load(Ordering::SeqCst), LENGTH as u64);
+    assert_eq!(cluster.read(&file.hash).await.unwrap(), bytes);
+    let state = cluster.namenode.state();
+    assert!(state.open.is_empty() && state.abandoned.is_empty());
+}
+
+#[tokio::test]
+async fn an_empty_file_is_a_file() {
+    let cluster = FakeCluster::start(3).await;
+    let outcome = cluster.client.put(source(&Bytes::new()), plain()).await;
+    assert_eq!(outcome.unwrap().file, {
+        let mut file = file_info(b"");
+        file.created_ms = 77;
+        file
+    });
+}
+
+#[tokio::test]
+async fn known_content_is_not_read_from_its_source() {
+    let cluster = FakeCluster::start(3).await;
+    let hash = cluster.with_file(&some_bytes(LENGTH));
+    let never = stream::pending::<Result<Bytes, SourceError>>();
+    let options = PutOptions {
+        declared_hash: Some(hash),
+        ..plain()
+    };
+    let outcome = cluster.client.put(never, options).await.unwrap();
+    assert_eq!((outcome.created, outcome.file.hash), (false, hash));
+}
+
+#[tokio::test]
+async fn i05_bytes_with_another_hash_than_declared_are_published_nowhere() {
+    let cluster = FakeCluster::start(3).await;
+    let declared = file_info(b"something else").hash;
+    let options = PutOptions {
+        declared_hash: Some(declared),
+        ..plain()
+    };
+    let bytes = some_bytes(LENGTH);
+    let error = cluster
+        .client
+        .put(source(&bytes), options)
+        .await
+        .unwrap_err();
+    let computed = file_info(&bytes).hash;
+    assert_eq!(error, ClientError::HashMismatch { declared, computed });
+    all_abandoned(&cluster, 1).await;
+    assert!(cluster.nodes.iter().all(|node| node.disk().is_empty()));
+}
+
+#[tokio::test]
+async fn i02_a_source_that_fails_leaves_nothing() {
+    let cluster = FakeCluster::start(3).await;
+    let gone = SourceError::new(ErrorCode::PayloadTooLarge, "too much");
+    let bytes = source(&some_bytes(LENGTH)).chain(stream::iter([Err(gone.clone())]));
+    let error = cluster.client.put(bytes, plain()).await.unwrap_err();
+    assert_eq!(error, ClientError::Source(gone));
+    all_abandoned(&cluster, 1).await;
+    assert!(cluster.nodes.iter().all(|node| node.disk().is_empty()));
+}
+
+#[tokio::test]
+async fn i02_an_upload_whose_future_is_dropped_is_abandoned() {
+    let cluster = FakeCluster::start(3).await;
+    let bytes = source(&some_bytes(LENGTH)).chain(stream::pending());
+    let client = cluster.client.clone();
+    let upload = tokio::spawn(async move { client.put(bytes, plain()).await });
+    let head = cluster.nodes[0].clone();
+    until("bytes at the head", || {
+        head.received_bytes.load(Ordering::SeqCst) > 0
+    })
+    .await;
+    upload.abort();
+    all_abandoned(&cluster, 1).await;
+    until("the cut at the head", || {
+        head.cut_writes.load(Ordering::SeqCst) == 1
+    })
+    .await;
+    assert!(cluster.nodes.iter().all(|node| node.disk().is_empty()));
+}
+
+#[tokio::test]
+async fn an_upload_is_replayed_to_another_head_while_its_beginning_is_remembered() {
+    let cluster = FakeCluster::start(4).await;
+    cluster.nodes[0].fail_writes(WriteFault::BreakAfter(500_000));
+    cluster.nodes[1].fail_writes(WriteFault::AnswerLost);
+    let bytes = some_bytes(LENGTH);
+    cluster.namenode.state().chain = 2;
+    let outcome = cluster.client.put(source(&bytes), plain()).await.unwrap();
+    assert_eq!(outcome.file.hash, file_info(&bytes).hash);
+    let (_, holders) = cluster.namenode.state().files[&outcome.file.hash].clone();
+    assert_eq!(
+        holders,
+        [cluster.nodes[2].info.node_id, cluster.nodes[3].info.node_id]
+    );
+    all_abandoned(&cluster, 2).await;
+}
+
+#[tokio::test]
+async fn i02_an_upload_too_long_to_be_replayed_ends_in_a_clean_error() {
+    let cluster = FakeCluster::start(4).await;
+    cluster.nodes[0].fail_writes(WriteFault::BreakAfter(5 << 20));
+    let bytes = some_bytes(LARGER_THAN_REPLAY);
+    let error = cluster
+        .client
+        .put(source(&bytes), plain())
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unavailable);
+    all_abandoned(&cluster, 1).await;
+    assert!(cluster.namenode.state().files.is_empty());
+}
+
+#[tokio::test]
+async fn the_search_for_a_head_ends() {
+    let cluster = FakeCluster::start(5).await;
+    for node in &cluster.nodes {
+        node.fail_writes(WriteFault::Refuses);
+    }
+    let bytes = some_bytes(LENGTH);
+    let error = cluster
+        .client
+        .put(source(&bytes), plain())
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StorageFull);
+    all_abandoned(&cluster, 3).await;
+}
+
+#[tokio::test]
+async fn a_node_that_failed_in_the_chain_is_replaced_by_a_copy() {
+    let cluster = FakeCluster::start(4).await;
+    cluster.nodes[1].fail_writes(WriteFault::Refuses);
+    let bytes = some_bytes(LENGTH);
+    let outcome = cluster.client.put(source(&bytes), plain()).await.unwrap();
+    assert_eq!(outcome.replicas, 3);
+    assert_eq!(cluster.nodes[0].copies.load(Ordering::SeqCst), 1);
+    assert_eq!(cluster.nodes[3].disk()[&outcome.file.hash], bytes);
+    assert!(cluster.nodes[1].disk().is_empty());
+}
+
+#[tokio::test]
+async fn without_a_replacement_enough_replicas_are_a_success_and_too_few_are_not() {
+    let cluster = FakeCluster::start(3).await;
+    cluster.nodes[1].fail_writes(WriteFault::Refuses);
+    let bytes = some_bytes(LENGTH);
+    let outcome = cluster.client.put(source(&bytes), plain()).await.unwrap();
+    assert_eq!(outcome.replicas, 2);
+    cluster.nodes[2].fail_writes(WriteFault::Refuses);
+    let other = some_bytes(LENGTH - 1);
+    let error = cluster
+        .client
+        .put(source(&other), plain())
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InsufficientReplicas);
+    all_abandoned(&cluster, 1).await;
+    assert_eq!(cluster.namenode.state().files.len(), 1);
+}
+
+#[tokio::test]
+async fn i10_a_commit_whose_answer_was_lost_is_repeated_with_the_same_answer() {
+    let cluster = FakeCluster::start(3).await;
+    cluster.namenode.state().lose_commit_answers = 2;
+    let bytes = some_bytes(LENGTH);
+    let outcome = cluster.client.put(source(&bytes), plain()).await.unwrap();
+    assert_eq!(outcome.replicas, 3);
+    assert_eq!(cluster.read(&outcome.file.hash).await.unwrap(), bytes);
+    assert!(cluster.namenode.state().abandoned.is_empty());
+}
+
+#[tokio::test]
+async fn a_long_upload_renews_its_allocation_and_stops_when_it_is_lost() {
+    let cluster = FakeCluster::start(3).await;
+    cluster.namenode.state().expires_in_ms = 30;
+    let (pieces, source) = tokio::sync::mpsc::channel(1);
+    let client = cluster.client.clone();
+    let source = tokio_stream::wrappers::ReceiverStream::new(source);
+    let upload = tokio::spawn(async move { client.put(source, plain()).await });
+    until("a renewal", || cluster.namenode.state().renewals >= 3).await;
+    cluster.namenode.state().forgets_writes = true;
+    let renewals = cluster.namenode.state().renewals;
+    until("a renewal", || cluster.namenode.state().renewals > renewals).await;
+    let mut open = true;
+    while open {
+        open = pieces.send(Ok(some_bytes(100_000))).await.is_ok();
+    }
+    let error = upload.await.unwrap().unwrap_err();
+    assert!(matches!(error, ClientError::LeaseLost { generation: 1 }));
+}
