@@ -7,6 +7,7 @@ mod cluster_status;
 mod delivery;
 mod known_node;
 mod liveness;
+mod metadata;
 mod mutation;
 mod placement;
 mod read_order;
@@ -16,6 +17,9 @@ mod report_progress;
 mod safe_mode;
 mod suspects;
 
+pub use metadata::{
+    Counts, Metadata, MetadataOptions, OpenError, Table, UnknownTable, View, ViewError,
+};
 pub use mutation::{CommandEnd, Mutation, MutationError, Reply};
 pub use record::{
     CommandRecord, CommandRecordAction, FileRecord, MAX_WRITES_PER_ALLOCATION, NodeAdmin,

@@ -1,0 +1,439 @@
+//! Dumps: each record of a table as one line of JSON, with its fields always in the same order.
+//!
+//! One record is in memory at a time, whatever the size of the table.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::str::FromStr;
+
+use redb::{ReadableTable, ReadableTableMetadata};
+use richardstore_proto::{
+    Blake3Root, ContentHash, ErrorCode, Generation, JournalId, NodeId, StoreError,
+};
+use serde::{Serialize, Serializer};
+
+use super::codec;
+use super::tables::{
+    COMMANDS, FILES, META, META_CLUSTER, META_SCHEMA, NODE_FILES, TOMBSTONES, ViewError, WRITES,
+    split_node_file_key,
+};
+use super::view::{View, guarded};
+use crate::record::{CommandRecordAction, NodeAdmin, NodeIndex};
+
+/// A table that can be dumped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// Files with their replicas, by hash.
+    Files,
+    /// Replicas, by node and generation.
+    Replicas,
+    /// Nodes, by number.
+    Nodes,
+    /// Tombstones, by hash.
+    Tombstones,
+    /// Commands, by node and id.
+    Commands,
+    /// Allocations in flight, by generation.
+    Writes,
+    /// Schema version, cluster id, counters.
+    Meta,
+}
+
+/// A name that is no table's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no table {0:?}: there are files, replicas, nodes, tombstones, commands, writes and meta")]
+pub struct UnknownTable(String);
+
+impl From<UnknownTable> for StoreError {
+    fn from(error: UnknownTable) -> Self {
+        StoreError::new(ErrorCode::NotFound, error.to_string())
+    }
+}
+
+impl Table {
+    /// All tables.
+    pub const ALL: [Self; 7] = [
+        Self::Files,
+        Self::Replicas,
+        Self::Nodes,
+        Self::Tombstones,
+        Self::Commands,
+        Self::Writes,
+        Self::Meta,
+    ];
+
+    /// The name in URLs and on command lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Replicas => "replicas",
+            Self::Nodes => "nodes",
+            Self::Tombstones => "tombstones",
+            Self::Commands => "commands",
+            Self::Writes => "writes",
+            Self::Meta => "meta",
+        }
+    }
+}
+
+impl FromStr for Table {
+    type Err = UnknownTable;
+
+    fn from_str(name: &str) -> Result<Self, UnknownTable> {
+        Self::ALL
+            .into_iter()
+            .find(|table| table.as_str() == name)
+            .ok_or_else(|| UnknownTable(name.chars().take(64).collect()))
+    }
+}
+
+#[derive(Serialize)]
+struct FileLine {
+    #[serde(serialize_with = "text")]
+    hash: ContentHash,
+    size: u64,
+    #[serde(serialize_with = "text")]
+    blake3_root: Blake3Root,
+    replication: u32,
+    generation: Generation,
+    created_ms: u64,
+    replicas: Vec<ReplicaField>,
+}
+
+#[derive(Serialize)]
+struct ReplicaField {
+    #[serde(serialize_with = "text")]
+    node: NodeId,
+    generation: Generation,
+}
+
+#[derive(Serialize)]
+struct ReplicaLine {
+    #[serde(serialize_with = "text")]
+    node: NodeId,
+    generation: Generation,
+    #[serde(serialize_with = "text")]
+    hash: ContentHash,
+}
+
+#[derive(Serialize)]
+struct NodeLine<'a> {
+    #[serde(serialize_with = "text")]
+    node: NodeId,
+    index: u32,
+    name: &'a str,
+    address: &'a str,
+    rack: &'a str,
+    admin: &'static str,
+    session_epoch: u64,
+    journal_id: Option<String>,
+    next_sequence: u64,
+    registered_ms: u64,
+    replicas: u64,
+    bytes: u64,
+    commands: u64,
+}
+
+#[derive(Serialize)]
+struct TombstoneLine {
+    #[serde(serialize_with = "text")]
+    hash: ContentHash,
+    generation: Generation,
+    deleted_ms: u64,
+    holders: Vec<HolderField>,
+}
+
+#[derive(Serialize)]
+struct HolderField {
+    #[serde(serialize_with = "text")]
+    node: NodeId,
+    command: u64,
+}
+
+#[derive(Serialize)]
+struct CommandLine {
+    #[serde(serialize_with = "text")]
+    node: NodeId,
+    id: u64,
+    action: &'static str,
+    #[serde(serialize_with = "text")]
+    hash: ContentHash,
+    generation: Option<Generation>,
+    targets: Option<Vec<String>>,
+    attempts: u32,
+    not_before_ms: u64,
+    issued_ms: u64,
+}
+
+#[derive(Serialize)]
+struct WriteLine {
+    generation: Generation,
+    count: u32,
+    open: Vec<Generation>,
+    expires_at_ms: u64,
+    parked: Vec<ReplicaLine>,
+}
+
+#[derive(Serialize)]
+struct MetaLine<'a> {
+    key: &'a str,
+    value: serde_json::Value,
+}
+
+/// Node ids by number; a number that no node has shows as the nil id.
+struct NodeNames(BTreeMap<NodeIndex, NodeId>);
+
+impl NodeNames {
+    fn id(&self, index: NodeIndex) -> NodeId {
+        self.0.get(&index).copied().unwrap_or(NodeId::new([0; 16]))
+    }
+}
+
+/// What a dump does with one line, without its line break.
+type Visit<'a> = &'a mut dyn FnMut(&str) -> ControlFlow<()>;
+
+impl View {
+    /// Hands each record of `table` to `visit` as one line of JSON without its line break, until the table ends or `visit`
+    /// breaks off.
+    ///
+    /// # Errors
+    /// [`ViewError`] at the first record that cannot be read; the lines before it were handed out.
+    pub fn dump(&self, table: Table, visit: Visit<'_>) -> Result<(), ViewError> {
+        let nodes = self.nodes()?;
+        let names = NodeNames(
+            nodes
+                .iter()
+                .map(|node| (node.index, node.node_id))
+                .collect(),
+        );
+        let ended = guarded(|| match table {
+            Table::Files => self.dump_files(&names, visit),
+            Table::Replicas => self.dump_replicas(&names, visit),
+            Table::Nodes => dump_nodes(&nodes, visit),
+            Table::Tombstones => self.dump_tombstones(&names, visit),
+            Table::Commands => self.dump_commands(&names, visit),
+            Table::Writes => self.dump_writes(&names, visit),
+            Table::Meta => self.dump_meta(visit),
+        })?;
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) = ended;
+        Ok(())
+    }
+
+    fn dump_files(
+        &self,
+        names: &NodeNames,
+        visit: Visit<'_>,
+    ) -> Result<ControlFlow<()>, ViewError> {
+        for row in self.table(FILES)?.iter()? {
+            let (key, frame) = row?;
+            let hash = ContentHash::new(*key.value());
+            let record = codec::decode_file(&hash, frame.value())?;
+            let replicas = record.replicas.iter().map(|replica| ReplicaField {
+                node: names.id(replica.node),
+                generation: replica.generation,
+            });
+            let line = FileLine {
+                hash,
+                size: record.size,
+                blake3_root: record.blake3_root,
+                replication: record.replication,
+                generation: record.generation,
+                created_ms: record.created_ms,
+                replicas: replicas.collect(),
+            };
+            if emit(&line, visit)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn dump_replicas(
+        &self,
+        names: &NodeNames,
+        visit: Visit<'_>,
+    ) -> Result<ControlFlow<()>, ViewError> {
+        for row in self.table(NODE_FILES)?.iter()? {
+            let (key, _) = row?;
+            let (node, generation, hash) = split_node_file_key(key.value());
+            let line = ReplicaLine {
+                node: names.id(node),
+                generation,
+                hash,
+            };
+            if emit(&line, visit)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn dump_tombstones(
+        &self,
+        names: &NodeNames,
+        visit: Visit<'_>,
+    ) -> Result<ControlFlow<()>, ViewError> {
+        for row in self.table(TOMBSTONES)?.iter()? {
+            let (key, frame) = row?;
+            let hash = ContentHash::new(*key.value());
+            let record = codec::decode_tombstone(&hash, frame.value())?;
+            let holders = record.holders.iter().map(|holder| HolderField {
+                node: names.id(holder.node),
+                command: holder.command.0,
+            });
+            let line = TombstoneLine {
+                hash,
+                generation: record.generation,
+                deleted_ms: record.deleted_ms,
+                holders: holders.collect(),
+            };
+            if emit(&line, visit)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn dump_commands(
+        &self,
+        names: &NodeNames,
+        visit: Visit<'_>,
+    ) -> Result<ControlFlow<()>, ViewError> {
+        for row in self.table(COMMANDS)?.iter()? {
+            let (key, frame) = row?;
+            let (node, id) = key.value();
+            let record = codec::decode_command((node, id), frame.value())?;
+            let (action, hash, generation, targets) = match record.action {
+                CommandRecordAction::Delete { hash, generation } => {
+                    ("delete", hash, Some(generation), None)
+                }
+                CommandRecordAction::Replicate { hash, targets } => {
+                    let targets = targets.iter().map(|node| names.id(*node).to_string());
+                    ("replicate", hash, None, Some(targets.collect()))
+                }
+            };
+            let line = CommandLine {
+                node: names.id(NodeIndex(node)),
+                id,
+                action,
+                hash,
+                generation,
+                targets,
+                attempts: record.attempts,
+                not_before_ms: record.not_before_ms,
+                issued_ms: record.issued_ms,
+            };
+            if emit(&line, visit)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn dump_writes(
+        &self,
+        names: &NodeNames,
+        visit: Visit<'_>,
+    ) -> Result<ControlFlow<()>, ViewError> {
+        for row in self.table(WRITES)?.iter()? {
+            let (key, frame) = row?;
+            let first = Generation(key.value());
+            let record = codec::decode_write(first, frame.value())?;
+            let open = (0..u64::from(record.count))
+                .map(|offset| Generation(first.0.saturating_add(offset)))
+                .filter(|generation| record.is_open(first, *generation));
+            let parked = record.parked.iter().map(|replica| ReplicaLine {
+                node: names.id(replica.node),
+                generation: replica.generation,
+                hash: replica.hash,
+            });
+            let line = WriteLine {
+                generation: first,
+                count: record.count,
+                open: open.collect(),
+                expires_at_ms: record.expires_at_ms,
+                parked: parked.collect(),
+            };
+            if emit(&line, visit)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn dump_meta(&self, visit: Visit<'_>) -> Result<ControlFlow<()>, ViewError> {
+        let meta = self.table(META)?;
+        debug_assert_eq!(meta.len()?, 3);
+        let row = |key: &str| {
+            meta.get(key)?
+                .ok_or_else(|| ViewError::Corrupt(format!("meta has no {key}")))
+        };
+        let schema: u32 = codec::decode("meta schema", row(META_SCHEMA)?.value())?;
+        let cluster: richardstore_proto::ClusterId =
+            codec::decode("meta cluster_id", row(META_CLUSTER)?.value())?;
+        let counters = self.counters()?;
+        let lines: [(&str, serde_json::Value); 13] = [
+            ("schema", schema.into()),
+            ("cluster_id", cluster.to_string().into()),
+            ("epoch", counters.epoch.into()),
+            ("next_generation", counters.next_generation.into()),
+            ("next_command", counters.next_command.into()),
+            ("next_node", counters.next_node.into()),
+            ("files", counters.files.into()),
+            ("bytes", counters.bytes.into()),
+            ("tombstones", counters.tombstones.into()),
+            ("commands", counters.commands.into()),
+            ("writes", counters.writes.into()),
+            ("under_replicated", counters.under_replicated.into()),
+            ("foreign_replicas", counters.foreign_replicas.into()),
+        ];
+        for (key, value) in lines {
+            if emit(&MetaLine { key, value }, visit)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+fn dump_nodes(
+    nodes: &[crate::record::NodeRecord],
+    visit: Visit<'_>,
+) -> Result<ControlFlow<()>, ViewError> {
+    for node in nodes {
+        let line = NodeLine {
+            node: node.node_id,
+            index: node.index.0,
+            name: &node.name,
+            address: &node.address,
+            rack: &node.rack,
+            admin: match node.admin {
+                NodeAdmin::InService => "in_service",
+                NodeAdmin::Decommissioning => "decommissioning",
+                NodeAdmin::Decommissioned => "decommissioned",
+            },
+            session_epoch: node.session_epoch.0,
+            journal_id: node.journal_id.as_ref().map(JournalId::to_string),
+            next_sequence: node.next_sequence.0,
+            registered_ms: node.registered_ms,
+            replicas: node.replicas,
+            bytes: node.bytes,
+            commands: node.commands,
+        };
+        if emit(&line, visit)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+fn emit(line: &impl Serialize, visit: Visit<'_>) -> Result<ControlFlow<()>, ViewError> {
+    let line =
+        serde_json::to_string(line).map_err(|error| ViewError::Corrupt(error.to_string()))?;
+    Ok(visit(&line))
+}
+
+fn text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}

@@ -1,0 +1,33 @@
+//! The durable metadata: one redb database, one writer, snapshots for readers.
+//!
+//! - [`Metadata`] is the handle: mutations go in by `submit`, views come out.
+//! - `apply` and the files named after nouns (`files`, `writes`, `nodes`, `reports`, `commands`, `tombstones`) decide, on a
+//!   `batch` of open `tables` inside one write transaction. `codec` is how records lie on disk.
+//! - `ledger` runs batches durably; `open` finds or makes the database; `view` and `dump` read snapshots.
+
+mod apply;
+mod batch;
+mod codec;
+mod commands;
+mod counters;
+mod dump;
+mod files;
+mod handle;
+mod ledger;
+mod nodes;
+mod open;
+mod reports;
+mod tables;
+mod tombstones;
+mod view;
+mod writes;
+
+#[cfg(test)]
+mod fixture;
+
+pub use counters::Counts;
+pub use dump::{Table, UnknownTable};
+pub use handle::{Metadata, MetadataOptions};
+pub use open::OpenError;
+pub use tables::ViewError;
+pub use view::View;

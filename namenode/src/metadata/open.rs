@@ -1,0 +1,380 @@
+//! Finding the database, or making the first one.
+//!
+//! A directory holds `LOCK` (one process), `metadata.redb`, and `cluster.json` with the cluster id. The database comes
+//! under its name only when it is complete, and before `cluster.json`: a crash between the two leaves a database that says
+//! which cluster it is, and the file is written again. The other order would leave a cluster id without a database, which
+//! means loss and is refused.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::{Builder, Database, DatabaseError, ReadableDatabase};
+use richardstore_migrations::{ClimbError, NAMENODE, NAMENODE_SCHEMA, SchemaError};
+use richardstore_proto::ClusterId;
+use serde::{Deserialize, Serialize};
+
+use super::codec;
+use super::counters::Counters;
+use super::ledger::Ledger;
+use super::tables::{
+    META, META_CLUSTER, META_COUNTERS, META_SCHEMA, Tables, ViewError, check_tables,
+};
+
+const DATABASE: &str = "metadata.redb";
+const NEW_DATABASE: &str = "metadata.redb.new";
+const CLUSTER: &str = "cluster.json";
+const NEW_CLUSTER: &str = "cluster.json.new";
+const LOCK: &str = "LOCK";
+
+/// Why there is no metadata to work with.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The cluster is known, its database is not there.
+    #[error(
+        "{path} is missing, but this directory belongs to cluster {cluster_id}: an empty database would take every \
+         replica for an orphan. Restore it from a copy, or rebuild it from the datanodes"
+    )]
+    DatabaseMissing {
+        /// Where it should be.
+        path: PathBuf,
+        /// The cluster.
+        cluster_id: ClusterId,
+    },
+    /// Written by a newer build.
+    #[error("{path}: {source}")]
+    NewerSchema {
+        /// The database.
+        path: PathBuf,
+        /// Both versions.
+        source: SchemaError,
+    },
+    /// The database and `cluster.json` name different clusters.
+    #[error("{path} is of cluster {found}, this directory belongs to cluster {expected}")]
+    ForeignCluster {
+        /// The database.
+        path: PathBuf,
+        /// Its cluster.
+        found: ClusterId,
+        /// The directory's.
+        expected: ClusterId,
+    },
+    /// A file is damaged, or is something else.
+    #[error("{path} is damaged, or no file of a namenode: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another process has the directory.
+    #[error("{path} is in use by another process")]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The disk or the permissions.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// An older database could not be brought up to date. It is as it was before.
+    #[error("{path}: {source}")]
+    Migration {
+        /// The database.
+        path: PathBuf,
+        /// Which step failed.
+        source: ClimbError,
+    },
+}
+
+impl OpenError {
+    /// The exit code of a process that ends for this reason.
+    ///
+    /// | code | reason |
+    /// |---|---|
+    /// | 20 | the cluster is known, its database is missing |
+    /// | 21 | the database was written by a newer build |
+    /// | 22 | the database is of another cluster |
+    /// | 23 | the database is damaged, or no database of a namenode |
+    /// | 24 | another process has the directory |
+    /// | 25 | the disk or the permissions |
+    /// | 26 | the database could not be brought up to date |
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::DatabaseMissing { .. } => 20,
+            Self::NewerSchema { .. } => 21,
+            Self::ForeignCluster { .. } => 22,
+            Self::Damaged { .. } => 23,
+            Self::Locked { .. } => 24,
+            Self::Io { .. } => 25,
+            Self::Migration { .. } => 26,
+        }
+    }
+}
+
+/// An open directory.
+pub(super) struct Opened {
+    pub ledger: Arc<Ledger>,
+    pub cluster_id: ClusterId,
+}
+
+/// `cluster.json`.
+#[derive(Serialize, Deserialize)]
+struct ClusterFile {
+    cluster_id: String,
+}
+
+/// Locks `dir` and opens its database; makes both where there is nothing yet.
+pub(super) fn open_directory(dir: &Path, cache_bytes: usize) -> Result<Opened, OpenError> {
+    fs::create_dir_all(dir).map_err(|source| io_error(dir, source))?;
+    let lock = lock(dir)?;
+    let known = read_cluster(dir)?;
+    let path = dir.join(DATABASE);
+    let exists = path
+        .try_exists()
+        .map_err(|source| io_error(&path, source))?;
+    if !exists {
+        if let Some(cluster_id) = known {
+            return Err(OpenError::DatabaseMissing { path, cluster_id });
+        }
+        make_database(dir)?;
+    }
+    let (database, found) = open_database(&path, cache_bytes)?;
+    match known {
+        Some(expected) if expected != found => Err(OpenError::ForeignCluster {
+            path,
+            found,
+            expected,
+        }),
+        known => {
+            if known.is_none() {
+                write_cluster(dir, found)?;
+            }
+            Ok(Opened {
+                ledger: Ledger::new(database, Some(lock)),
+                cluster_id: found,
+            })
+        }
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join(LOCK);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|source| io_error(&path, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
+            path: dir.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(io_error(&path, source)),
+    }
+}
+
+fn read_cluster(dir: &Path) -> Result<Option<ClusterId>, OpenError> {
+    let path = dir.join(CLUSTER);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(io_error(&path, source)),
+    };
+    let damaged = |reason: String| OpenError::Damaged {
+        path: path.clone(),
+        reason,
+    };
+    let file: ClusterFile =
+        serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    file.cluster_id
+        .parse()
+        .map(Some)
+        .map_err(|error: richardstore_proto::ParseIdError| damaged(error.to_string()))
+}
+
+fn write_cluster(dir: &Path, cluster_id: ClusterId) -> Result<(), OpenError> {
+    let path = dir.join(NEW_CLUSTER);
+    let file = ClusterFile {
+        cluster_id: cluster_id.to_string(),
+    };
+    let write = || -> io::Result<()> {
+        let mut out = File::create(&path)?;
+        out.write_all(&serde_json::to_vec_pretty(&file)?)?;
+        out.write_all(b"\n")?;
+        out.sync_all()?;
+        fs::rename(&path, dir.join(CLUSTER))?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(|source| io_error(&path, source))
+}
+
+/// Makes an empty database of a new cluster. It gets its name when it is complete and on disk.
+fn make_database(dir: &Path) -> Result<(), OpenError> {
+    let path = dir.join(NEW_DATABASE);
+    let wrap = |source| io_error(&path, source);
+    match fs::remove_file(&path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(wrap(source)),
+    }
+    let cluster_id = ClusterId::new(*uuid::Uuid::new_v4().as_bytes());
+    let database = Builder::new()
+        .create(&path)
+        .map_err(|error| database_error(&path, error))?;
+    format(&database, cluster_id).map_err(|reason| OpenError::Damaged {
+        path: path.clone(),
+        reason,
+    })?;
+    database
+        .close()
+        .map_err(|error| database_error(&path, error))?;
+    File::open(&path)
+        .and_then(|file| file.sync_all())
+        .map_err(wrap)?;
+    fs::rename(&path, dir.join(DATABASE)).map_err(wrap)?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(wrap)
+}
+
+/// Writes the tables and first rows of a new database.
+pub(super) fn format(database: &Database, cluster_id: ClusterId) -> Result<(), String> {
+    fn words(error: impl std::fmt::Display) -> String {
+        error.to_string()
+    }
+    let mut transaction = database.begin_write().map_err(words)?;
+    transaction.set_quick_repair(true);
+    {
+        let mut tables = Tables::open(&transaction).map_err(words)?;
+        let rows = [
+            (META_SCHEMA, codec::encode(META_SCHEMA, &NAMENODE_SCHEMA)),
+            (META_CLUSTER, codec::encode(META_CLUSTER, &cluster_id)),
+            (
+                META_COUNTERS,
+                codec::encode(META_COUNTERS, &Counters::default()),
+            ),
+        ];
+        for (key, frame) in rows {
+            let frame = frame.map_err(words)?;
+            tables.meta.insert(key, frame.as_slice()).map_err(words)?;
+        }
+    }
+    transaction.commit().map_err(words)
+}
+
+/// Opens the file and checks that it is a database of a namenode that this build can work with. redb may panic over a
+/// damaged file: that is an error too.
+fn open_database(path: &Path, cache_bytes: usize) -> Result<(Database, ClusterId), OpenError> {
+    let open = || {
+        let database = Builder::new()
+            .set_cache_size(cache_bytes)
+            .set_repair_callback(|_| {
+                tracing::warn!("the database was not saved for a quick open; checking all of it");
+            })
+            .open(path)
+            .map_err(|error| database_error(path, error))?;
+        let cluster_id = check(&database, path)?;
+        Ok((database, cluster_id))
+    };
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
+        Err(OpenError::Damaged {
+            path: path.to_owned(),
+            reason: "opening it panicked".to_owned(),
+        })
+    })
+}
+
+fn check(database: &Database, path: &Path) -> Result<ClusterId, OpenError> {
+    let damaged = |reason: String| OpenError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let found: u32 = read_meta(database, META_SCHEMA).map_err(damaged)?;
+    migrate(database, path, found)?;
+    let snapshot = database
+        .begin_read()
+        .map_err(|error| damaged(error.to_string()))?;
+    check_tables(&snapshot).map_err(|error| damaged(error.to_string()))?;
+    let _: Counters = read_meta(database, META_COUNTERS).map_err(damaged)?;
+    read_meta(database, META_CLUSTER).map_err(damaged)
+}
+
+fn migrate(database: &Database, path: &Path, found: u32) -> Result<(), OpenError> {
+    let failed = |source: ClimbError| match source {
+        ClimbError::Schema { source, .. } => OpenError::NewerSchema {
+            path: path.to_owned(),
+            source,
+        },
+        source => OpenError::Migration {
+            path: path.to_owned(),
+            source,
+        },
+    };
+    if NAMENODE.steps_from(found).map_err(failed)?.is_empty() {
+        return Ok(());
+    }
+    let damaged = |reason: String| OpenError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut transaction = database
+        .begin_write()
+        .map_err(|error| damaged(error.to_string()))?;
+    transaction.set_quick_repair(true);
+    let reached = NAMENODE.climb(&transaction, found).map_err(failed)?;
+    // In the transaction of the steps: the new format and its number come together or not at all.
+    let store = || -> Result<(), ViewError> {
+        let mut meta = transaction.open_table(META)?;
+        let frame = codec::encode(META_SCHEMA, &reached)?;
+        meta.insert(META_SCHEMA, frame.as_slice())?;
+        Ok(())
+    };
+    store().map_err(|error| damaged(error.to_string()))?;
+    transaction
+        .commit()
+        .map_err(|error| damaged(error.to_string()))
+}
+
+fn read_meta<T: serde::de::DeserializeOwned>(
+    database: &Database,
+    key: &'static str,
+) -> Result<T, String> {
+    let read = || -> Result<T, ViewError> {
+        let meta = database.begin_read()?.open_table(META)?;
+        let frame = meta
+            .get(key)?
+            .ok_or_else(|| ViewError::Corrupt(format!("meta has no {key}")))?;
+        codec::decode(format_args!("meta {key}"), frame.value())
+    };
+    read().map_err(|error| error.to_string())
+}
+
+fn database_error(path: &Path, error: DatabaseError) -> OpenError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked {
+            path: path.to_owned(),
+        },
+        DatabaseError::Storage(redb::StorageError::Io(source))
+            if source.kind() != io::ErrorKind::InvalidData =>
+        {
+            io_error(path, source)
+        }
+        other => OpenError::Damaged {
+            path: path.to_owned(),
+            reason: other.to_string(),
+        },
+    }
+}
+
+fn io_error(path: &Path, source: io::Error) -> OpenError {
+    OpenError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,257 @@
+//! [`View`]: one snapshot of the metadata. It never waits for the writer and does not change while it is held.
+
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use redb::{ReadTransaction, ReadableTable, TableDefinition};
+use richardstore_proto::{
+    CommandId, ContentHash, Generation, NamenodeEpoch, NodeId, RANGES, RangeDigests, ReplicaEntry,
+};
+
+use super::codec;
+use super::counters::{Counters, Counts};
+use super::ledger::Ledger;
+use super::tables::{
+    COMMANDS, DIGESTS, FILES, META, NODE_IDS, NODES, TOMBSTONES, ViewError, WRITES, read_file,
+    read_node, read_tombstone, read_write,
+};
+use crate::record::{CommandRecord, FileRecord, NodeIndex, NodeRecord, TombstoneRecord};
+
+/// A snapshot. Point reads take microseconds and may run on async threads; listings and dumps should not.
+pub struct View {
+    pub(super) transaction: ReadTransaction,
+    // Keeps the lock on the directory while the file may still be read.
+    _ledger: Arc<Ledger>,
+}
+
+impl View {
+    pub(super) fn new(transaction: ReadTransaction, ledger: Arc<Ledger>) -> Self {
+        Self {
+            transaction,
+            _ledger: ledger,
+        }
+    }
+
+    /// The file of this hash.
+    ///
+    /// # Errors
+    /// As all methods of this type: [`ViewError::Corrupt`] for a damaged record, [`ViewError::Storage`] when the
+    /// database fails.
+    pub fn file(&self, hash: &ContentHash) -> Result<Option<FileRecord>, ViewError> {
+        guarded(|| read_file(&self.transaction.open_table(FILES)?, hash))
+    }
+
+    /// At most `limit` files whose hashes begin with the hex digits `prefix`, in the order of their hashes, from the one
+    /// behind `after`.
+    ///
+    /// # Errors
+    /// [`ViewError::Prefix`] where the prefix is not up to 64 lower-case hex digits.
+    pub fn files(
+        &self,
+        after: Option<ContentHash>,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<(ContentHash, FileRecord)>, ViewError> {
+        let (low, high) = prefix_bounds(prefix)?;
+        guarded(|| {
+            let table = self.transaction.open_table(FILES)?;
+            let start = match &after {
+                Some(after) if *after >= low => Bound::Excluded(after.as_bytes()),
+                _ => Bound::Included(low.as_bytes()),
+            };
+            if after.is_some_and(|after| after >= high) {
+                return Ok(Vec::new());
+            }
+            let mut page = Vec::new();
+            for row in table
+                .range::<&[u8; 32]>((start, Bound::Included(high.as_bytes())))?
+                .take(limit)
+            {
+                let (key, frame) = row?;
+                let hash = ContentHash::new(*key.value());
+                let record = codec::decode_file(&hash, frame.value())?;
+                page.push((hash, record));
+            }
+            Ok(page)
+        })
+    }
+
+    /// The node of this number.
+    pub fn node(&self, index: NodeIndex) -> Result<Option<NodeRecord>, ViewError> {
+        guarded(|| read_node(&self.transaction.open_table(NODES)?, index))
+    }
+
+    /// The node of this id.
+    pub fn node_by_id(&self, node_id: &NodeId) -> Result<Option<NodeRecord>, ViewError> {
+        guarded(|| {
+            let ids = self.transaction.open_table(NODE_IDS)?;
+            let Some(index) = ids.get(node_id.as_bytes())? else {
+                return Ok(None);
+            };
+            read_node(
+                &self.transaction.open_table(NODES)?,
+                NodeIndex(index.value()),
+            )
+        })
+    }
+
+    /// All nodes that ever registered, by number.
+    pub fn nodes(&self) -> Result<Vec<NodeRecord>, ViewError> {
+        guarded(|| {
+            let table = self.transaction.open_table(NODES)?;
+            let mut nodes = Vec::new();
+            for row in table.iter()? {
+                let (index, frame) = row?;
+                nodes.push(codec::decode_node(NodeIndex(index.value()), frame.value())?);
+            }
+            Ok(nodes)
+        })
+    }
+
+    /// The tombstone of this hash.
+    pub fn tombstone(&self, hash: &ContentHash) -> Result<Option<TombstoneRecord>, ViewError> {
+        guarded(|| read_tombstone(&self.transaction.open_table(TOMBSTONES)?, hash))
+    }
+
+    /// At most `limit` commands of a node that are due at `now_ms`, oldest first.
+    pub fn commands(
+        &self,
+        index: NodeIndex,
+        now_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<(CommandId, CommandRecord)>, ViewError> {
+        guarded(|| {
+            let table = self.transaction.open_table(COMMANDS)?;
+            let mut due = Vec::new();
+            for row in table.range((index.0, 0)..=(index.0, u64::MAX))? {
+                if due.len() >= limit {
+                    break;
+                }
+                let (key, frame) = row?;
+                let record = codec::decode_command(key.value(), frame.value())?;
+                if record.not_before_ms <= now_ms {
+                    due.push((CommandId(key.value().1), record));
+                }
+            }
+            Ok(due)
+        })
+    }
+
+    /// Commands that a node has not confirmed, due or not.
+    pub fn command_count(&self, index: NodeIndex) -> Result<u64, ViewError> {
+        Ok(self.node(index)?.map_or(0, |node| node.commands))
+    }
+
+    /// Generations in flight.
+    pub fn writes_open(&self) -> Result<u64, ViewError> {
+        Ok(self.counters()?.writes)
+    }
+
+    /// Whether this generation is in flight.
+    pub fn write_is_open(&self, generation: Generation) -> Result<bool, ViewError> {
+        guarded(|| {
+            let write = read_write(&self.transaction.open_table(WRITES)?, generation)?;
+            Ok(write.is_some_and(|(first, record)| record.is_open(first, generation)))
+        })
+    }
+
+    /// How much there is of everything.
+    pub fn counts(&self) -> Result<Counts, ViewError> {
+        Ok(self.counters()?.counts())
+    }
+
+    /// Which start of the namenode this is; 0 before the first.
+    pub fn epoch(&self) -> Result<NamenodeEpoch, ViewError> {
+        Ok(NamenodeEpoch(self.counters()?.epoch))
+    }
+
+    /// The digests of what a node is believed to hold.
+    pub fn digests(&self, index: NodeIndex) -> Result<RangeDigests, ViewError> {
+        guarded(|| {
+            let table = self.transaction.open_table(DIGESTS)?;
+            let mut digests = RangeDigests::default();
+            for row in table.range((index.0, 0)..=(index.0, u16::MAX))? {
+                let (key, frame) = row?;
+                let (_, range) = key.value();
+                debug_assert!(usize::from(range) < RANGES);
+                digests.set(
+                    usize::from(range),
+                    codec::decode_digest(key.value(), frame.value())?,
+                );
+            }
+            Ok(digests)
+        })
+    }
+
+    /// At most `limit` replicas that a node is believed to hold with `after` < hash <= `through`, ascending. Reads every
+    /// file in between, so it is to be asked for a range of hashes that is known to differ.
+    pub fn replicas_in(
+        &self,
+        index: NodeIndex,
+        after: Option<ContentHash>,
+        through: ContentHash,
+        limit: usize,
+    ) -> Result<Vec<ReplicaEntry>, ViewError> {
+        if after.is_some_and(|after| after >= through) {
+            return Ok(Vec::new());
+        }
+        guarded(|| {
+            let table = self.transaction.open_table(FILES)?;
+            let start = match &after {
+                Some(after) => Bound::Excluded(after.as_bytes()),
+                None => Bound::Unbounded,
+            };
+            let mut entries = Vec::new();
+            for row in table.range::<&[u8; 32]>((start, Bound::Included(through.as_bytes())))? {
+                if entries.len() >= limit {
+                    break;
+                }
+                let (key, frame) = row?;
+                let hash = ContentHash::new(*key.value());
+                let record = codec::decode_file(&hash, frame.value())?;
+                entries.extend(record.replica(index).map(|replica| ReplicaEntry {
+                    hash,
+                    generation: replica.generation,
+                }));
+            }
+            Ok(entries)
+        })
+    }
+
+    pub(super) fn counters(&self) -> Result<Counters, ViewError> {
+        guarded(|| Counters::read(&self.transaction.open_table(META)?))
+    }
+
+    pub(super) fn table<K: redb::Key, V: redb::Value>(
+        &self,
+        definition: TableDefinition<'static, K, V>,
+    ) -> Result<redb::ReadOnlyTable<K, V>, ViewError> {
+        Ok(self.transaction.open_table(definition)?)
+    }
+}
+
+/// redb trusts pages whose damage its quick open did not look for, and may panic over them: an error for this reader, and
+/// no more.
+pub(super) fn guarded<T>(read: impl FnOnce() -> Result<T, ViewError>) -> Result<T, ViewError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        Err(ViewError::Corrupt(
+            "reading a page of it panicked".to_owned(),
+        ))
+    })
+}
+
+/// The first and last hash that begin with `prefix`.
+fn prefix_bounds(prefix: &str) -> Result<(ContentHash, ContentHash), ViewError> {
+    let bound = |fill: char| {
+        if prefix.len() > 64 || !prefix.is_ascii() {
+            return Err(ViewError::Prefix(prefix.chars().take(80).collect()));
+        }
+        let mut digits = prefix.to_owned();
+        digits.extend(std::iter::repeat_n(fill, 64 - prefix.len()));
+        digits
+            .parse::<ContentHash>()
+            .map_err(|_| ViewError::Prefix(prefix.to_owned()))
+    };
+    Ok((bound('0')?, bound('f')?))
+}

@@ -1,0 +1,201 @@
+//! Writes in flight: handing out generations, keeping them alive, taking them back.
+
+use redb::ReadableTable;
+use richardstore_proto::{Generation, NamenodeEpoch};
+
+use super::batch::Batch;
+use super::codec;
+use crate::mutation::{MutationError, Reply};
+use crate::record::{MAX_WRITES_PER_ALLOCATION, NodeIndex, ParkedReplica, Replica, WriteRecord};
+
+/// Replicas that may be parked in one allocation: 64 writes with 64 replicas each.
+const MAX_PARKED: usize = 4096;
+
+impl Batch<'_> {
+    /// A new epoch. Clients could not renew while the namenode was away, so all writes get time again.
+    pub fn start_epoch(&mut self, writes_expire_at_ms: u64) -> Result<Reply, MutationError> {
+        let mut short = Vec::new();
+        for row in self.tables.writes.iter()? {
+            let (first, frame) = row?;
+            let first = Generation(first.value());
+            let record = codec::decode_write(first, frame.value())?;
+            if record.expires_at_ms < writes_expire_at_ms {
+                short.push((first, record));
+            }
+        }
+        for (first, before) in short {
+            let mut record = before.clone();
+            record.expires_at_ms = writes_expire_at_ms;
+            self.replace_write(first, Some(&before), &record)?;
+        }
+        self.touch();
+        self.counters.epoch += 1;
+        Ok(Reply::Epoch(NamenodeEpoch(self.counters.epoch)))
+    }
+
+    pub fn allocate_writes(
+        &mut self,
+        count: u32,
+        expires_at_ms: u64,
+    ) -> Result<Reply, MutationError> {
+        if count == 0 || count > MAX_WRITES_PER_ALLOCATION {
+            return Err(MutationError::Limit {
+                argument: "count",
+                value: u64::from(count),
+                allowed: "1 to 64",
+            });
+        }
+        let first = Generation(self.counters.next_generation);
+        self.counters.next_generation += u64::from(count);
+        let record = WriteRecord {
+            count,
+            open: u64::MAX >> (MAX_WRITES_PER_ALLOCATION - count),
+            expires_at_ms,
+            parked: Vec::new(),
+        };
+        self.replace_write(first, None, &record)?;
+        Ok(Reply::Writes { first })
+    }
+
+    pub fn renew_writes(
+        &mut self,
+        generations: &[Generation],
+        expires_at_ms: u64,
+    ) -> Result<Reply, MutationError> {
+        let mut unknown = Vec::new();
+        for generation in generations {
+            match self.write(*generation)? {
+                Some((first, before)) if before.is_open(first, *generation) => {
+                    if before.expires_at_ms < expires_at_ms {
+                        let mut record = before.clone();
+                        record.expires_at_ms = expires_at_ms;
+                        self.replace_write(first, Some(&before), &record)?;
+                    }
+                }
+                _ => unknown.push(*generation),
+            }
+        }
+        Ok(Reply::Renewed { unknown })
+    }
+
+    pub fn abandon_writes(
+        &mut self,
+        generations: &[Generation],
+        now_ms: u64,
+    ) -> Result<Reply, MutationError> {
+        for generation in generations {
+            if let Some((first, record)) = self.write(*generation)?
+                && record.is_open(first, *generation)
+            {
+                for replica in self.close_write(first, &record, *generation)? {
+                    self.settle_parked(&replica, now_ms)?;
+                }
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Gives up at most `limit` allocations whose time has run out, then drops at most `limit` tombstones that waited for
+    /// a write that has ended.
+    pub fn expire_writes(&mut self, now_ms: u64, limit: usize) -> Result<Reply, MutationError> {
+        let mut expired = Vec::new();
+        for row in self.tables.writes.iter()? {
+            if expired.len() >= limit {
+                break;
+            }
+            let (first, frame) = row?;
+            let first = Generation(first.value());
+            let record = codec::decode_write(first, frame.value())?;
+            if record.expires_at_ms <= now_ms {
+                expired.push((first, record));
+            }
+        }
+        let mut count = 0;
+        for (first, before) in expired {
+            count += u64::from(before.open.count_ones());
+            let ended = WriteRecord {
+                open: 0,
+                parked: Vec::new(),
+                ..before.clone()
+            };
+            self.replace_write(first, Some(&before), &ended)?;
+            for replica in &before.parked {
+                self.settle_parked(replica, now_ms)?;
+            }
+        }
+        self.drop_spent_tombstones(limit)?;
+        Ok(Reply::Expired { count })
+    }
+
+    /// Ends one write and hands out what was parked under it.
+    pub fn close_write(
+        &mut self,
+        first: Generation,
+        record: &WriteRecord,
+        generation: Generation,
+    ) -> Result<Vec<ParkedReplica>, MutationError> {
+        let (parked, others) = record
+            .parked
+            .iter()
+            .partition(|replica| replica.generation == generation);
+        let after = WriteRecord {
+            open: record.open & !record.bit(first, generation).unwrap_or(0),
+            parked: others,
+            ..record.clone()
+        };
+        self.replace_write(first, Some(record), &after)?;
+        Ok(parked)
+    }
+
+    /// Parks a replica that was reported before its write ended. `false`: there is no room.
+    pub fn park(
+        &mut self,
+        first: Generation,
+        before: &WriteRecord,
+        replica: ParkedReplica,
+    ) -> Result<bool, MutationError> {
+        if before.parked.contains(&replica) {
+            return Ok(true);
+        }
+        if before.parked.len() >= MAX_PARKED {
+            return Ok(false);
+        }
+        let mut record = before.clone();
+        record.parked.push(replica);
+        self.replace_write(first, Some(before), &record)?;
+        Ok(true)
+    }
+
+    /// Takes back a parked replica that its node has removed.
+    pub fn unpark(&mut self, replica: &ParkedReplica) -> Result<(), MutationError> {
+        let Some((first, before)) = self.write(replica.generation)? else {
+            return Ok(());
+        };
+        let mut record = before.clone();
+        record.parked.retain(|known| known != replica);
+        if record.parked.len() != before.parked.len() {
+            self.replace_write(first, Some(&before), &record)?;
+        }
+        Ok(())
+    }
+
+    /// The write of a parked replica ended without a commit of this file: where the file lives, the replica is one of
+    /// its; otherwise nobody will ever ask for it, and it has to go.
+    pub fn settle_parked(
+        &mut self,
+        parked: &ParkedReplica,
+        now_ms: u64,
+    ) -> Result<(), MutationError> {
+        let replica = Replica {
+            node: parked.node,
+            generation: parked.generation,
+        };
+        match self.file(&parked.hash)? {
+            Some(record) => self.record_replica(&parked.hash, &record, replica),
+            None => {
+                let holders: [NodeIndex; 1] = [parked.node];
+                self.bury(&parked.hash, parked.generation, &holders, now_ms)
+            }
+        }
+    }
+}
