@@ -1,0 +1,161 @@
+//! [`Commands`]: carries out what the namenode asks for, a bounded number of things at a time.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use richardstore_proto::{
+    Command, CommandAction, CommandId, CommandOutcome, DataNodeInfo, ErrorCode, FileInfo,
+    ReplicaEntry, StoreError,
+};
+use tokio::sync::{Notify, Semaphore};
+
+use super::ledger::CommandLedger;
+use crate::copy::{Copy, copy};
+use crate::node::Node;
+
+/// Copies at once.
+const MAX_COPIES: usize = 4;
+/// Deletes that one blocking stage carries out before it tells how they ended.
+const DELETES_A_STAGE: usize = 256;
+
+/// The commands of one datanode.
+pub(crate) struct Commands {
+    ledger: Mutex<CommandLedger>,
+    ended: Notify,
+    copying: Semaphore,
+    // One stage of deletes at a time: more would only compete for the same disk with uploads.
+    deleting: Semaphore,
+}
+
+impl Default for Commands {
+    fn default() -> Self {
+        Self {
+            ledger: Mutex::default(),
+            ended: Notify::new(),
+            copying: Semaphore::new(MAX_COPIES),
+            deleting: Semaphore::new(1),
+        }
+    }
+}
+
+impl Commands {
+    /// Starts those of `delivered` that are not under way.
+    pub(crate) fn start(self: &Arc<Self>, node: &Arc<Node>, delivered: Vec<Command>) {
+        let mut deletes = Vec::new();
+        for command in self.ledger().accept(delivered) {
+            match command.action {
+                CommandAction::Delete(entry) => deletes.push((command.id, entry)),
+                CommandAction::Replicate { file, targets } => {
+                    let task = replicate(self.clone(), node.clone(), command.id, file, targets);
+                    node.tasks.spawn(task);
+                }
+            }
+        }
+        if !deletes.is_empty() {
+            node.tasks
+                .spawn(delete(self.clone(), node.clone(), deletes));
+        }
+    }
+
+    /// Outcomes to tell with the next heartbeat.
+    pub(crate) fn outcomes(&self) -> Vec<CommandOutcome> {
+        self.ledger().outcomes()
+    }
+
+    /// The namenode took these.
+    pub(crate) fn confirmed(&self, told: &[CommandOutcome]) {
+        if self.ledger().confirmed(told) {
+            self.ended.notify_one();
+        }
+    }
+
+    /// Waits until there are outcomes to tell.
+    pub(crate) async fn ended(&self) {
+        self.ended.notified().await;
+    }
+
+    fn finish(&self, ends: impl IntoIterator<Item = (CommandId, Result<(), StoreError>)>) {
+        let mut ledger = self.ledger();
+        for (id, result) in ends {
+            ledger.finish(id, result.map_err(|error| (error.code, error.message)));
+        }
+        drop(ledger);
+        self.ended.notify_one();
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, CommandLedger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn delete(commands: Arc<Commands>, node: Arc<Node>, deletes: Vec<(CommandId, ReplicaEntry)>) {
+    let stopping = node.tasks.stopping();
+    for stage in deletes.chunks(DELETES_A_STAGE) {
+        let turn = tokio::select! {
+            turn = commands.deleting.acquire() => turn,
+            () = stopping.cancelled() => return,
+        };
+        let _turn = turn.expect("the semaphore is never closed");
+        let volume = node.volume.clone();
+        let work = stage.to_vec();
+        let ends = node.environment.offload.run(move || {
+            work.into_iter()
+                // Deleted, absent and newer are all the same here: there is nothing left to do (I4).
+                .map(|(id, entry)| {
+                    (
+                        id,
+                        volume.delete(&entry).map(|_| ()).map_err(StoreError::from),
+                    )
+                })
+                .collect::<Vec<_>>()
+        });
+        match ends.await {
+            Ok(ends) => commands.finish(ends),
+            Err(error) => {
+                tracing::error!(%error, "a stage of deletes did not come to its end");
+                let mut ledger = commands.ledger();
+                stage.iter().for_each(|(id, _)| ledger.give_up(*id));
+            }
+        }
+    }
+}
+
+async fn replicate(
+    commands: Arc<Commands>,
+    node: Arc<Node>,
+    id: CommandId,
+    file: FileInfo,
+    targets: Vec<DataNodeInfo>,
+) {
+    let stopping = node.tasks.stopping();
+    let turn = tokio::select! {
+        turn = commands.copying.acquire() => turn,
+        () = stopping.cancelled() => return,
+    };
+    let _turn = turn.expect("the semaphore is never closed");
+    let request = Copy {
+        hash: file.hash,
+        generation: file.generation,
+        chain: targets,
+        request_id: format!("command-{id}"),
+    };
+    let result = tokio::select! {
+        result = copy(&node, request) => result,
+        () = node.cut.cancelled() => return,
+    };
+    commands.finish([(id, result.and_then(whole))]);
+}
+
+/// A copy that not all targets have is not done. Those that have it report it themselves.
+fn whole(result: richardstore_proto::PipelineResult) -> Result<(), StoreError> {
+    match result.failed.into_iter().next() {
+        None if result.acknowledged.is_empty() => Err(StoreError::new(
+            ErrorCode::InvalidArgument,
+            "a copy without targets",
+        )),
+        None => Ok(()),
+        Some(failure) => Err(StoreError::new(
+            failure.code,
+            format!("datanode {}: {}", failure.node_id, failure.message),
+        )),
+    }
+}

@@ -1,0 +1,6 @@
+//! Commands of the namenode: delivered until confirmed, done once at a time, and harmless when done again (I10).
+
+mod execute;
+mod ledger;
+
+pub(crate) use execute::Commands;

@@ -1,0 +1,170 @@
+//! [`Node`]: what the parts of one running datanode share.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use richardstore_proto::{
+    DataNodeInfo, ErrorCode, Generation, JournalId, NodeState, NodeStats, Sequence, StoreError,
+};
+use richardstore_runtime::{Environment, Tasks};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::bad_replicas::BadReplicas;
+use crate::config::DatanodeConfig;
+use crate::membership::Membership;
+use crate::namenode::NamenodeLink;
+use crate::pipeline::offload_failed;
+use crate::volume::Volume;
+
+/// What the namenode answered to the registration in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Registration {
+    /// The journal that was registered.
+    pub(crate) journal_id: JournalId,
+    /// Report from here.
+    pub(crate) next_sequence: Sequence,
+}
+
+/// One running datanode.
+pub(crate) struct Node {
+    pub(crate) config: DatanodeConfig,
+    pub(crate) environment: Environment,
+    /// `host:port` as others reach it.
+    pub(crate) address: String,
+    pub(crate) volume: Arc<Volume>,
+    pub(crate) membership: Membership,
+    pub(crate) namenode: NamenodeLink,
+    pub(crate) bad_replicas: BadReplicas,
+    /// Loops and copies; its token stops them.
+    pub(crate) tasks: Tasks,
+    /// Cancelled when draining has taken too long: cuts the streams that are left.
+    pub(crate) cut: CancellationToken,
+    pub(crate) registration: watch::Sender<Option<Registration>>,
+    /// Someone was told that this datanode is not registered.
+    pub(crate) register_again: Notify,
+    /// The namenode wants a full report.
+    pub(crate) full_report_wanted: Notify,
+    writes: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+    failure: Mutex<Option<StoreError>>,
+    failed: CancellationToken,
+}
+
+impl Node {
+    /// A node with nothing running yet.
+    pub(crate) fn new(
+        config: DatanodeConfig,
+        environment: Environment,
+        address: String,
+        volume: Arc<Volume>,
+        membership: Membership,
+    ) -> Self {
+        Self {
+            namenode: NamenodeLink::new(config.namenode.clone(), environment.channels.clone()),
+            writes: Arc::new(Semaphore::new(config.max_writes)),
+            reads: Arc::new(Semaphore::new(config.max_reads)),
+            bad_replicas: BadReplicas::default(),
+            tasks: Tasks::new(),
+            cut: CancellationToken::new(),
+            registration: watch::Sender::new(None),
+            register_again: Notify::new(),
+            full_report_wanted: Notify::new(),
+            failure: Mutex::new(None),
+            failed: CancellationToken::new(),
+            config,
+            environment,
+            address,
+            volume,
+            membership,
+        }
+    }
+
+    /// Room for one more write.
+    pub(crate) fn admit_write(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        self.admit(&self.writes, "writes")
+    }
+
+    /// Room for one more read or copy.
+    pub(crate) fn admit_read(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        self.admit(&self.reads, "reads")
+    }
+
+    fn admit(&self, room: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, StoreError> {
+        if self.tasks.stopping().is_cancelled() {
+            return Err(StoreError::new(
+                ErrorCode::Unavailable,
+                "the datanode is stopping",
+            ));
+        }
+        room.clone().try_acquire_owned().map_err(|_| {
+            StoreError::new(
+                ErrorCode::Unavailable,
+                format!(
+                    "datanode {} has no room for more {what}",
+                    self.membership.node_id()
+                ),
+            )
+        })
+    }
+
+    /// This datanode as it introduces itself.
+    pub(crate) fn info(&self, generation: Generation) -> DataNodeInfo {
+        DataNodeInfo {
+            node_id: self.membership.node_id(),
+            address: self.address.clone(),
+            state: NodeState::Live,
+            name: self.config.name.clone(),
+            rack: self.config.rack.clone(),
+            generation,
+        }
+    }
+
+    /// Space and load at this moment.
+    pub(crate) async fn stats(&self) -> Result<NodeStats, StoreError> {
+        let volume = self.volume.clone();
+        let mut stats = self
+            .environment
+            .offload
+            .run(move || volume.stats())
+            .await
+            .map_err(offload_failed)?;
+        stats.active_writes = in_use(&self.writes, self.config.max_writes);
+        stats.active_reads = in_use(&self.reads, self.config.max_reads);
+        Ok(stats)
+    }
+
+    /// Spreads the retries of different datanodes.
+    pub(crate) fn backoff_seed(&self) -> u64 {
+        let id = self.membership.node_id();
+        let mut half = [0; 8];
+        half.copy_from_slice(&id.as_bytes()[..8]);
+        u64::from_be_bytes(half)
+    }
+
+    /// Something that this datanode cannot go on from.
+    pub(crate) fn fail(&self, error: StoreError) {
+        tracing::error!(code = ?error.code, %error, "the datanode cannot go on");
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
+        self.failed.cancel();
+    }
+
+    /// Resolves when [`Node::fail`] was called.
+    pub(crate) async fn failed(&self) {
+        self.failed.cancelled().await;
+    }
+
+    /// What it failed of.
+    pub(crate) fn failure(&self) -> Option<StoreError> {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+fn in_use(room: &Semaphore, size: usize) -> u32 {
+    u32::try_from(size.saturating_sub(room.available_permits())).unwrap_or(u32::MAX)
+}

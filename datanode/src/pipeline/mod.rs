@@ -1,0 +1,12 @@
+//! Pipeline writes: bytes come in, are kept, and go on to the next node as they arrive.
+
+mod header;
+mod incoming;
+mod receive;
+mod sender;
+mod stage;
+
+pub(crate) use header::{WriteHeader, cluster_field, request_id_field};
+pub(crate) use receive::receive;
+pub(crate) use sender::PipelineSender;
+pub(crate) use stage::offload_failed;

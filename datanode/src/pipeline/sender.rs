@@ -1,0 +1,246 @@
+//! [`PipelineSender`]: one write towards the rest of a chain, used for forwarding and for copies alike.
+//!
+//! A chain that fails never fails its sender: it is remembered as failed, for all of its nodes, and the rest go on.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use richardstore_proto::wire::data_node_client::DataNodeClient;
+use richardstore_proto::wire::{self, write_file_request_part::Part};
+use richardstore_proto::{
+    DataNodeInfo, ErrorCode, NodeFailure, NodeId, PipelineResult, StoreError, WriteTrailer,
+};
+use richardstore_runtime::Channels;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::header::WriteHeader;
+
+/// Messages between here and the socket. With chunks of 256 KiB this is the most that waits for a slow node.
+const QUEUED_PARTS: usize = 4;
+/// How long the next node may take nothing, for each node that the chain still has. It shrinks towards the end of the
+/// chain, so that the node in front of the stuck one gives it up, and not the one before that.
+const PROGRESS_PER_NODE: Duration = Duration::from_secs(5);
+/// How long the answer may take after the trailer: the last syncs of a large file on a busy disk. A peer that is gone is
+/// noticed much earlier, by keep-alive.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+/// How long to wait for the reason after a stream broke.
+const REASON_LIMIT: Duration = Duration::from_secs(1);
+
+type Answer = Result<wire::WriteFileResult, tonic::Status>;
+
+/// A write under way to a chain of at least one node.
+pub(crate) struct PipelineSender {
+    chain: Vec<DataNodeInfo>,
+    channels: Channels,
+    state: State,
+}
+
+enum State {
+    Sending {
+        parts: mpsc::Sender<wire::WriteFileRequestPart>,
+        // Aborted with the sender, which resets the stream: a write that is cut here is cut all the way down.
+        answer: AbortOnDropHandle<Answer>,
+    },
+    Failed(StoreError),
+}
+
+impl PipelineSender {
+    /// Begins the write described by `header` towards its chain. `None` where that is empty.
+    pub(crate) fn open(channels: &Channels, mut header: WriteHeader) -> Option<Self> {
+        let chain = header.chain.clone();
+        let next = chain.first()?.clone();
+        header.chain.remove(0);
+        let (parts, queue) = mpsc::channel(QUEUED_PARTS);
+        let state = match channels.get(&next.address) {
+            Err(error) => State::Failed(error),
+            Ok(channel) => {
+                parts
+                    .try_send(part(Part::Header(header.into())))
+                    .expect("a new channel has room for its first message");
+                let mut client =
+                    DataNodeClient::new(channel).max_decoding_message_size(wire::MAX_MESSAGE_BYTES);
+                let answer = tokio::spawn(async move {
+                    let answer = client.write_file(ReceiverStream::new(queue)).await;
+                    answer.map(tonic::Response::into_inner)
+                });
+                State::Sending {
+                    parts,
+                    answer: AbortOnDropHandle::new(answer),
+                }
+            }
+        };
+        Some(Self {
+            chain,
+            channels: channels.clone(),
+            state,
+        })
+    }
+
+    /// Whether bytes still go anywhere.
+    pub(crate) fn is_alive(&self) -> bool {
+        matches!(self.state, State::Sending { .. })
+    }
+
+    /// Forwards a chunk. Waits while the next node is slower than we are, up to its progress deadline.
+    pub(crate) async fn send(&mut self, chunk: Bytes) {
+        self.send_part(Part::Chunk(chunk)).await;
+    }
+
+    /// Sends the trailer, waits for the answer, and says for every node of the chain whether it has the file.
+    pub(crate) async fn finish(mut self, trailer: WriteTrailer) -> PipelineResult {
+        self.send_part(Part::Trailer(trailer.into())).await;
+        let answer = match self.state {
+            State::Failed(error) => Err(error),
+            State::Sending { parts, answer } => {
+                drop(parts);
+                answered(ANSWER_LIMIT, answer).await
+            }
+        };
+        settle(&self.chain, answer)
+    }
+
+    async fn send_part(&mut self, message: Part) {
+        let State::Sending { parts, .. } = &self.state else {
+            return;
+        };
+        let nodes = u32::try_from(self.chain.len()).unwrap_or(u32::MAX);
+        let limit = PROGRESS_PER_NODE.saturating_mul(nodes);
+        match timeout(limit, parts.send(part(message))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => self.fail_with_reason().await,
+            Err(_) => {
+                let next = &self.chain[0];
+                self.channels.forget(&next.address);
+                self.state = State::Failed(StoreError::new(
+                    ErrorCode::RequestTimeout,
+                    format!(
+                        "datanode {} took no data for {} s",
+                        next.node_id,
+                        limit.as_secs()
+                    ),
+                ));
+            }
+        }
+    }
+
+    /// The other side ended the stream: its answer says why.
+    async fn fail_with_reason(&mut self) {
+        let broken = StoreError::new(ErrorCode::Unavailable, "the stream broke");
+        let state = std::mem::replace(&mut self.state, State::Failed(broken));
+        if let State::Sending { answer, .. } = state
+            && let Err(error) = answered(REASON_LIMIT, answer).await
+        {
+            self.state = State::Failed(error);
+        }
+    }
+}
+
+fn part(part: Part) -> wire::WriteFileRequestPart {
+    wire::WriteFileRequestPart { part: Some(part) }
+}
+
+async fn answered(
+    limit: Duration,
+    answer: AbortOnDropHandle<Answer>,
+) -> Result<PipelineResult, StoreError> {
+    match timeout(limit, answer).await {
+        Ok(Ok(Ok(result))) => Ok(PipelineResult::try_from(result)?),
+        Ok(Ok(Err(status))) => Err(status.into()),
+        Ok(Err(ended)) => Err(StoreError::new(
+            ErrorCode::Internal,
+            format!("sending ended early: {ended}"),
+        )),
+        Err(_) => Err(StoreError::new(
+            ErrorCode::RequestTimeout,
+            format!("no answer within {} s", limit.as_secs()),
+        )),
+    }
+}
+
+/// The fate of each node of `chain`. Only nodes of the chain can acknowledge, and one that nobody mentions has failed:
+/// a lost word must not become an acknowledgement (I1).
+fn settle(chain: &[DataNodeInfo], answer: Result<PipelineResult, StoreError>) -> PipelineResult {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return all_failed(chain.iter().map(|node| node.node_id), &error),
+    };
+    let mut settled = PipelineResult::default();
+    for node in chain.iter().map(|node| node.node_id) {
+        if answer.acknowledged.contains(&node) {
+            settled.acknowledged.push(node);
+        } else if let Some(failure) = answer.failed.iter().find(|failed| failed.node_id == node) {
+            settled.failed.push(failure.clone());
+        } else {
+            settled.failed.push(NodeFailure {
+                node_id: node,
+                code: ErrorCode::Internal,
+                message: "nothing was said about this node".to_owned(),
+            });
+        }
+    }
+    settled
+}
+
+fn all_failed(nodes: impl Iterator<Item = NodeId>, error: &StoreError) -> PipelineResult {
+    PipelineResult {
+        acknowledged: Vec::new(),
+        failed: nodes
+            .map(|node_id| NodeFailure {
+                node_id,
+                code: error.code,
+                message: error.message.clone(),
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use richardstore_proto::{Generation, NodeState};
+
+    fn node(byte: u8) -> DataNodeInfo {
+        DataNodeInfo {
+            node_id: NodeId::new([byte; 16]),
+            address: "127.0.0.1:1".to_owned(),
+            state: NodeState::Live,
+            name: String::new(),
+            rack: String::new(),
+            generation: Generation(0),
+        }
+    }
+
+    #[test]
+    fn i01_a_node_that_nobody_mentions_did_not_acknowledge() {
+        let chain = [node(1), node(2), node(3)];
+        let answer = PipelineResult {
+            acknowledged: vec![NodeId::new([2; 16]), NodeId::new([9; 16])],
+            failed: vec![NodeFailure {
+                node_id: NodeId::new([3; 16]),
+                code: ErrorCode::StorageFull,
+                message: "full".to_owned(),
+            }],
+        };
+        let settled = settle(&chain, Ok(answer));
+        assert_eq!(settled.acknowledged, [NodeId::new([2; 16])]);
+        let failed: Vec<_> = settled.failed.iter().map(|f| (f.node_id, f.code)).collect();
+        assert_eq!(
+            failed,
+            [
+                (NodeId::new([1; 16]), ErrorCode::Internal),
+                (NodeId::new([3; 16]), ErrorCode::StorageFull)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_chain_that_fails_fails_for_all_of_its_nodes() {
+        let error = StoreError::new(ErrorCode::Unavailable, "gone");
+        let settled = settle(&[node(1), node(2)], Err(error));
+        assert!(settled.acknowledged.is_empty());
+        assert_eq!(settled.failed.len(), 2);
+    }
+}
