@@ -1,1 +1,21 @@
-//! Being built.
+//! The REST gateway of richardstore, and its web page.
+//!
+//! [`Gateway`] serves HTTP/1.1 in front of a [`Client`](richardstore_client::Client). It holds no state of the store:
+//! start as many as wanted. Bodies stream both ways and are never held whole; what a caller can make it keep in memory or
+//! keep open is bounded; every error is `{"error": "...", "code": "..."}` with the right status; and a response that
+//! cannot be completed is broken off, never ended as if it were whole.
+
+mod api_error;
+mod app;
+mod body;
+mod config;
+mod connection;
+mod gateway;
+mod headers;
+mod metrics;
+mod observe;
+mod router;
+mod routes;
+
+pub use config::GatewayConfig;
+pub use gateway::{Gateway, GatewayError};
