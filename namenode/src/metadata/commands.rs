@@ -55,3 +55,89 @@ impl Batch<'_> {
         Ok(Reply::Done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, NOW, generation, hash};
+    use super::*;
+    use crate::mutation::Mutation;
+
+    fn replicate(target: u32) -> CommandRecordAction {
+        CommandRecordAction::Replicate {
+            hash: hash(1),
+            targets: vec![NodeIndex(target)],
+        }
+    }
+
+    fn issue(commands: Vec<(NodeIndex, CommandRecordAction)>) -> Mutation {
+        Mutation::IssueCommands {
+            commands,
+            now_ms: NOW,
+        }
+    }
+
+    #[test]
+    fn i10_a_command_is_handed_out_until_it_is_confirmed() {
+        let fixture = Fixture::new();
+        fixture
+            .apply(issue(vec![(NodeIndex(1), replicate(2))]))
+            .unwrap();
+        let (id, action) = fixture.commands(1)[0].clone();
+        assert_eq!(action, replicate(2));
+        assert_eq!(fixture.commands(1).len(), 1);
+        fixture.confirm(1, vec![(id, CommandEnd::Done)]);
+        assert_eq!(fixture.commands(1), []);
+        fixture.confirm(1, vec![(id, CommandEnd::Done)]);
+        fixture.confirm(2, vec![(id, CommandEnd::Done)]);
+    }
+
+    #[test]
+    fn a_command_that_failed_waits_for_its_time() {
+        let fixture = Fixture::new();
+        fixture
+            .apply(issue(vec![(NodeIndex(1), replicate(2))]))
+            .unwrap();
+        let (id, _) = fixture.commands(1)[0].clone();
+        let retry_at_ms = NOW + 500;
+        fixture.confirm(1, vec![(id, CommandEnd::Failed { retry_at_ms })]);
+        let view = fixture.view();
+        assert_eq!(view.commands(NodeIndex(1), NOW + 499, 10).unwrap(), []);
+        let due = view.commands(NodeIndex(1), NOW + 500, 10).unwrap();
+        assert_eq!((due[0].0, due[0].1.attempts), (id, 1));
+        assert_eq!(view.command_count(NodeIndex(1)).unwrap(), 1);
+    }
+
+    #[test]
+    fn commands_for_a_node_that_is_not_known_are_refused_all_together() {
+        let fixture = Fixture::new();
+        for bad in [(NodeIndex(9), replicate(1)), (NodeIndex(1), replicate(9))] {
+            let reply = fixture.apply(issue(vec![(NodeIndex(1), replicate(2)), bad]));
+            assert_eq!(reply, Err(MutationError::NodeUnknown(NodeIndex(9))));
+        }
+        assert_eq!(fixture.commands(1), []);
+    }
+
+    #[test]
+    fn a_delete_without_a_tombstone_ends_with_its_confirmation() {
+        let fixture = Fixture::new();
+        fixture.upload(1, &[1, 2, 3]);
+        let delete = CommandRecordAction::Delete {
+            hash: hash(1),
+            generation: generation(1),
+        };
+        fixture.apply(issue(vec![(NodeIndex(3), delete)])).unwrap();
+        fixture.confirm_all(3);
+        assert_eq!(fixture.commands(3), []);
+        assert_eq!(fixture.replicas(1).len(), 3);
+    }
+
+    #[test]
+    fn a_page_of_commands_is_the_oldest_that_are_due() {
+        let fixture = Fixture::new();
+        let five = vec![(NodeIndex(1), replicate(2)); 5];
+        fixture.apply(issue(five)).unwrap();
+        let page = fixture.view().commands(NodeIndex(1), NOW, 2).unwrap();
+        let ids: Vec<u64> = page.iter().map(|(id, _)| id.0).collect();
+        assert_eq!(ids, [1, 2]);
+    }
+}

@@ -220,3 +220,225 @@ fn committed(
             .collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{
+        Fixture, NOW, ROOT, SIZE, commit, deletion, generation, hash, node_id,
+    };
+    use super::*;
+    use crate::mutation::Mutation;
+
+    fn committed(created: bool, replicas: u32) -> Result<Reply, MutationError> {
+        Ok(Reply::Committed {
+            created,
+            replicas,
+            created_ms: NOW,
+        })
+    }
+
+    #[test]
+    fn a_commit_makes_the_file_readable_with_every_node_that_acknowledged() {
+        let fixture = Fixture::new();
+        let write = fixture.allocate();
+        assert_eq!(fixture.commit(write, 1, &[3, 1, 2, 1]), committed(true, 3));
+        let record = fixture.file(1).unwrap();
+        assert_eq!((record.size, record.blake3_root), (SIZE, ROOT));
+        assert_eq!((record.replication, record.generation), (3, write));
+        assert_eq!(fixture.replicas(1), [(1, 1), (2, 1), (3, 1)]);
+        assert_eq!(fixture.view().counts().unwrap().under_replicated, 0);
+    }
+
+    #[test]
+    fn a_second_upload_adds_replicas_and_keeps_the_creation_time() {
+        let fixture = Fixture::new();
+        fixture.upload(1, &[1, 2]);
+        assert_eq!(fixture.view().counts().unwrap().under_replicated, 1);
+        let write = fixture.allocate();
+        let reply = fixture.apply(Mutation::CommitFile {
+            generation: write,
+            hash: hash(1),
+            size: SIZE,
+            blake3_root: ROOT,
+            replication: 2,
+            nodes: vec![node_id(2), node_id(3)],
+            now_ms: NOW + 50,
+        });
+        assert_eq!(reply, committed(false, 3));
+        assert_eq!(fixture.replicas(1), [(1, 1), (2, 2), (3, 2)]);
+        let record = fixture.file(1).unwrap();
+        // Asking for less does not take protection away.
+        assert_eq!((record.generation, record.replication), (write, 3));
+        assert_eq!(fixture.view().counts().unwrap().bytes, SIZE);
+    }
+
+    #[test]
+    fn a_commit_whose_reply_was_lost_gets_success_again() {
+        let fixture = Fixture::new();
+        let write = fixture.upload(1, &[1, 2, 3]);
+        assert_eq!(fixture.commit(write, 1, &[1, 2, 3]), committed(false, 3));
+        fixture.upload(1, &[1, 2, 3]);
+        assert_eq!(fixture.commit(write, 1, &[1, 2, 3]), committed(false, 3));
+        assert_eq!(fixture.replicas(1), [(1, 2), (2, 2), (3, 2)]);
+    }
+
+    #[test]
+    fn a_commit_of_a_write_that_ended_is_refused() {
+        let fixture = Fixture::new();
+        let write = fixture.allocate();
+        fixture.abandon(write);
+        let unknown = Err(MutationError::WriteUnknown { generation: write });
+        assert_eq!(fixture.commit(write, 1, &[1, 2]), unknown);
+        let never = generation(77);
+        assert_eq!(
+            fixture.commit(never, 1, &[1, 2]),
+            Err(MutationError::WriteUnknown { generation: never })
+        );
+        assert_eq!(fixture.file(1), None);
+    }
+
+    #[test]
+    fn i03_a_write_that_began_before_the_delete_does_not_bring_the_file_back() {
+        let fixture = Fixture::new();
+        let slow = fixture.allocate();
+        fixture.upload(1, &[1, 2, 3]);
+        fixture.delete(1);
+        let refused = Err(MutationError::DeletedMeanwhile {
+            hash: hash(1),
+            generation: slow,
+        });
+        assert_eq!(fixture.commit(slow, 1, &[1, 2]), refused);
+        assert_eq!(fixture.file(1), None);
+        assert!(fixture.view().write_is_open(slow).unwrap());
+    }
+
+    #[test]
+    fn i01_a_write_older_than_a_delete_is_refused_after_the_last_confirmation_too() {
+        // Its replicas were removed by the delete commands: accepted, the file would have none.
+        let fixture = Fixture::new();
+        let slow = fixture.allocate();
+        fixture.upload(1, &[1, 2, 3]);
+        fixture.delete(1);
+        for node in 1..=3 {
+            fixture.confirm_all(node);
+        }
+        assert!(fixture.commit(slow, 1, &[1, 2, 3]).is_err());
+        assert_eq!(fixture.file(1), None);
+    }
+
+    #[test]
+    fn i04_a_reupload_survives_the_delete_it_overtakes() {
+        let mut fixture = Fixture::new();
+        fixture.upload(1, &[1, 2, 3]);
+        let again = fixture.allocate();
+        // Published and reported under the new write, not committed yet.
+        fixture.added(1, 1, again.0);
+        fixture.delete(1);
+        assert_eq!(fixture.deletes(1), [(hash(1), generation(1))]);
+        assert_eq!(fixture.commit(again, 1, &[2, 3]), committed(true, 3));
+        assert_eq!(fixture.replicas(1), [(1, 2), (2, 2), (3, 2)]);
+    }
+
+    #[test]
+    fn i04_a_reupload_after_a_delete_survives_late_confirmations() {
+        let fixture = Fixture::new();
+        fixture.upload(1, &[1, 2, 3]);
+        fixture.delete(1);
+        fixture.upload(1, &[1, 2, 3]);
+        assert_eq!(fixture.buried(1), Some((1, vec![1, 2, 3])));
+        for node in 1..=3 {
+            fixture.confirm_all(node);
+        }
+        assert_eq!(fixture.buried(1), None);
+        assert_eq!(fixture.replicas(1), [(1, 2), (2, 2), (3, 2)]);
+    }
+
+    #[test]
+    fn a_delete_removes_the_file_and_tells_every_holder_in_one_step() {
+        let fixture = Fixture::new();
+        let write = fixture.upload(1, &[1, 2, 3]);
+        assert_eq!(fixture.delete(1), Reply::Deleted { existed: true });
+        assert_eq!(fixture.file(1), None);
+        assert_eq!(fixture.buried(1), Some((1, vec![1, 2, 3])));
+        for node in 1..=3 {
+            assert_eq!(fixture.deletes(node), [(hash(1), write)]);
+        }
+        assert_eq!(fixture.delete(1), Reply::Deleted { existed: false });
+        let counts = fixture.view().counts().unwrap();
+        assert_eq!((counts.files, counts.bytes), (0, 0));
+        assert_eq!((counts.tombstones, counts.commands), (1, 3));
+    }
+
+    #[test]
+    fn a_delete_covers_replicas_of_writes_that_were_given_up_but_not_foreign_ones() {
+        let mut fixture = Fixture::new();
+        fixture.upload(1, &[1, 2]);
+        let given_up = fixture.allocate();
+        fixture.added(2, 1, given_up.0);
+        fixture.abandon(given_up);
+        fixture.added(1, 1, 999);
+        assert_eq!(fixture.replicas(1), [(1, 999), (2, 2)]);
+        fixture.delete(1);
+        assert_eq!(fixture.buried(1), Some((2, vec![1, 2])));
+        assert_eq!(fixture.deletes(1), [(hash(1), given_up)]);
+    }
+
+    #[test]
+    fn other_bytes_under_a_known_hash_are_refused() {
+        let fixture = Fixture::new();
+        fixture.upload(1, &[1, 2]);
+        let write = fixture.allocate();
+        let reply = fixture.apply(Mutation::CommitFile {
+            generation: write,
+            hash: hash(1),
+            size: SIZE + 1,
+            blake3_root: ROOT,
+            replication: 3,
+            nodes: vec![node_id(1)],
+            now_ms: NOW,
+        });
+        assert!(matches!(reply, Err(MutationError::SizeConflict { .. })));
+        assert!(fixture.view().write_is_open(write).unwrap());
+    }
+
+    #[test]
+    fn a_commit_without_nodes_or_with_an_unknown_one_is_refused_and_the_write_stays_open() {
+        let fixture = Fixture::new();
+        let write = fixture.allocate();
+        assert!(matches!(
+            fixture.commit(write, 1, &[]),
+            Err(MutationError::Limit {
+                argument: "nodes",
+                ..
+            })
+        ));
+        assert_eq!(
+            fixture.commit(write, 1, &[1, 9]),
+            Err(MutationError::NodeIdUnknown(node_id(9)))
+        );
+        assert_eq!(fixture.commit(write, 1, &[1]), committed(true, 1));
+    }
+
+    #[test]
+    fn a_refused_mutation_leaves_no_trace_among_others() {
+        let fixture = Fixture::new();
+        let write = fixture.allocate();
+        let replies = fixture
+            .ledger
+            .run(&[
+                commit(generation(77), 7, &[1]),
+                commit(write, 1, &[1, 2, 3]),
+                commit(write, 2, &[1, 9]),
+                deletion(1),
+                deletion(8),
+            ])
+            .unwrap();
+        assert!(replies[0].is_err());
+        assert_eq!(replies[1], committed(true, 3));
+        assert!(replies[2].is_err());
+        assert_eq!(replies[3], Ok(Reply::Deleted { existed: true }));
+        assert_eq!(replies[4], Ok(Reply::Deleted { existed: false }));
+        super::super::fixture::audit(&fixture.view());
+        assert_eq!(fixture.view().counts().unwrap().files, 0);
+    }
+}

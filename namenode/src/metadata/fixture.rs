@@ -1,1 +1,411 @@
-//! What the tests of the metadata share.
+//! What the tests of the metadata share: a ledger in memory, short names for mutations, and an audit that recounts
+//! everything that is derived.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use redb::backends::InMemoryBackend;
+use redb::{Builder, Database, ReadableTable};
+use richardstore_proto::{
+    Blake3Root, ClusterId, CommandId, ContentHash, Generation, JournalEvent, JournalId, NodeId,
+    RangeDigests, ReplicaEntry, Sequence, SessionEpoch,
+};
+
+use super::codec;
+use super::counters::Counters;
+use super::ledger::Ledger;
+use super::open::format;
+use super::tables::{
+    COMMANDS, FILES, NODE_FILES, SPENT_TOMBSTONES, TOMBSTONES, UNDER_REPLICATED, WRITES,
+    split_node_file_key,
+};
+use super::view::View;
+use crate::mutation::{CommandEnd, Mutation, MutationError, Reply};
+use crate::record::{CommandRecordAction, FileRecord, NodeIndex, TombstoneRecord};
+
+pub const CLUSTER: ClusterId = ClusterId::new([9; 16]);
+pub const JOURNAL: JournalId = JournalId::new([4; 16]);
+pub const NOW: u64 = 1_000;
+pub const EXPIRES: u64 = 61_000;
+
+/// Size and root of every file in these tests.
+pub const SIZE: u64 = 100;
+pub const ROOT: Blake3Root = Blake3Root::new([3; 32]);
+
+pub fn hash(number: u8) -> ContentHash {
+    ContentHash::new([number; 32])
+}
+
+pub fn node_id(index: u32) -> NodeId {
+    NodeId::new(u128::from(index).to_be_bytes())
+}
+
+pub fn generation(number: u64) -> Generation {
+    Generation(number)
+}
+
+/// A formatted database on `backend`.
+pub fn new_database() -> Database {
+    let database = Builder::new()
+        .create_with_backend(InMemoryBackend::new())
+        .unwrap();
+    format(&database, CLUSTER).unwrap();
+    database
+}
+
+/// A ledger in memory with nodes 1 to 4, each with its place in its journal.
+pub struct Fixture {
+    pub ledger: Arc<Ledger>,
+    sequences: BTreeMap<u32, u64>,
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        let fixture = Self {
+            ledger: Ledger::new(new_database(), None),
+            sequences: (1..=4).map(|node| (node, 1)).collect(),
+        };
+        for node in 1..=4 {
+            fixture.apply(registration(node, 1, JOURNAL)).unwrap();
+        }
+        fixture
+    }
+
+    pub fn apply(&self, mutation: Mutation) -> Result<Reply, MutationError> {
+        let reply = self.ledger.run(&[mutation]).unwrap().remove(0);
+        audit(&self.view());
+        reply
+    }
+
+    pub fn view(&self) -> View {
+        self.ledger.view().unwrap()
+    }
+
+    /// One write in flight.
+    pub fn allocate(&self) -> Generation {
+        match self.apply(allocation(1)) {
+            Ok(Reply::Writes { first }) => first,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn commit(
+        &self,
+        write: Generation,
+        file: u8,
+        nodes: &[u32],
+    ) -> Result<Reply, MutationError> {
+        self.apply(commit(write, file, nodes))
+    }
+
+    /// A file with replicas on these nodes, and its generation.
+    pub fn upload(&self, file: u8, nodes: &[u32]) -> Generation {
+        let write = self.allocate();
+        self.commit(write, file, nodes).unwrap();
+        write
+    }
+
+    pub fn delete(&self, file: u8) -> Reply {
+        self.apply(deletion(file)).unwrap()
+    }
+
+    pub fn abandon(&self, write: Generation) {
+        self.apply(Mutation::AbandonWrites {
+            generations: vec![write],
+            now_ms: NOW,
+        })
+        .unwrap();
+    }
+
+    pub fn expire(&self, now_ms: u64) -> Reply {
+        self.apply(Mutation::ExpireWrites { now_ms, limit: 100 })
+            .unwrap()
+    }
+
+    pub fn added(&mut self, node: u32, file: u8, write: u64) {
+        self.report(node, file, write, false);
+    }
+
+    pub fn removed(&mut self, node: u32, file: u8, write: u64) {
+        self.report(node, file, write, true);
+    }
+
+    fn report(&mut self, node: u32, file: u8, write: u64, removed: bool) {
+        let sequence = self.sequences.get_mut(&node).unwrap();
+        let event = event(*sequence, file, write, removed);
+        *sequence += 1;
+        let next = Sequence(*sequence);
+        let reply = self.apply(report(node, 1, JOURNAL, vec![event]));
+        assert_eq!(
+            reply,
+            Ok(Reply::Applied {
+                next_sequence: next
+            })
+        );
+    }
+
+    /// Confirms every command that a node has.
+    pub fn confirm_all(&self, node: u32) {
+        let outcomes = self
+            .commands(node)
+            .into_iter()
+            .map(|(id, _)| (id, CommandEnd::Done))
+            .collect();
+        self.confirm(node, outcomes);
+    }
+
+    pub fn confirm(&self, node: u32, outcomes: Vec<(CommandId, CommandEnd)>) {
+        let index = NodeIndex(node);
+        self.apply(Mutation::ConfirmCommands { index, outcomes })
+            .unwrap();
+    }
+
+    pub fn commands(&self, node: u32) -> Vec<(CommandId, CommandRecordAction)> {
+        self.view()
+            .commands(NodeIndex(node), u64::MAX, 1000)
+            .unwrap()
+            .into_iter()
+            .map(|(id, record)| (id, record.action))
+            .collect()
+    }
+
+    /// (hash, generation) of the delete commands of a node.
+    pub fn deletes(&self, node: u32) -> Vec<(ContentHash, Generation)> {
+        self.commands(node)
+            .into_iter()
+            .map(|(_, action)| match action {
+                CommandRecordAction::Delete { hash, generation } => (hash, generation),
+                CommandRecordAction::Replicate { .. } => panic!("{action:?}"),
+            })
+            .collect()
+    }
+
+    pub fn file(&self, file: u8) -> Option<FileRecord> {
+        self.view().file(&hash(file)).unwrap()
+    }
+
+    /// (node, generation) of the replicas of a file.
+    pub fn replicas(&self, file: u8) -> Vec<(u32, u64)> {
+        self.file(file)
+            .unwrap()
+            .replicas
+            .iter()
+            .map(|replica| (replica.node.0, replica.generation.0))
+            .collect()
+    }
+
+    pub fn tombstone(&self, file: u8) -> Option<TombstoneRecord> {
+        self.view().tombstone(&hash(file)).unwrap()
+    }
+
+    /// Generation and holders of a tombstone.
+    pub fn buried(&self, file: u8) -> Option<(u64, Vec<u32>)> {
+        self.tombstone(file).map(|record| {
+            let holders = record.holders.iter().map(|holder| holder.node.0);
+            (record.generation.0, holders.collect())
+        })
+    }
+}
+
+pub fn registration(node: u32, session: u64, journal_id: JournalId) -> Mutation {
+    Mutation::RegisterNode {
+        node_id: node_id(node),
+        session_epoch: SessionEpoch(session),
+        name: format!("node-{node}"),
+        address: format!("127.0.0.1:{}", 7000 + node),
+        rack: String::new(),
+        journal_id,
+        now_ms: NOW,
+    }
+}
+
+pub fn allocation(count: u32) -> Mutation {
+    Mutation::AllocateWrites {
+        count,
+        expires_at_ms: EXPIRES,
+    }
+}
+
+pub fn commit(write: Generation, file: u8, nodes: &[u32]) -> Mutation {
+    Mutation::CommitFile {
+        generation: write,
+        hash: hash(file),
+        size: SIZE,
+        blake3_root: ROOT,
+        replication: 3,
+        nodes: nodes.iter().map(|node| node_id(*node)).collect(),
+        now_ms: NOW,
+    }
+}
+
+pub fn deletion(file: u8) -> Mutation {
+    Mutation::DeleteFile {
+        hash: hash(file),
+        now_ms: NOW,
+    }
+}
+
+pub fn report(
+    node: u32,
+    session: u64,
+    journal_id: JournalId,
+    events: Vec<JournalEvent>,
+) -> Mutation {
+    Mutation::ApplyReport {
+        index: NodeIndex(node),
+        session_epoch: SessionEpoch(session),
+        journal_id,
+        events,
+        now_ms: NOW,
+    }
+}
+
+pub fn event(sequence: u64, file: u8, write: u64, removed: bool) -> JournalEvent {
+    JournalEvent {
+        sequence: Sequence(sequence),
+        replica: ReplicaEntry {
+            hash: hash(file),
+            generation: Generation(write),
+        },
+        size: SIZE,
+        blake3_root: Some(ROOT),
+        removed,
+    }
+}
+
+/// Recounts everything that is derived, and panics where it differs.
+pub fn audit(view: &View) {
+    let recounted = Recount::of(view);
+    let counters = view.counters().unwrap();
+    assert_eq!(counters, recounted.counters(&counters));
+    for node in view.nodes().unwrap() {
+        let digests = recounted.digests.get(&node.index).cloned();
+        assert_eq!(
+            view.digests(node.index).unwrap(),
+            digests.unwrap_or_default()
+        );
+        let (replicas, bytes) = recounted.held.get(&node.index).copied().unwrap_or((0, 0));
+        assert_eq!((node.replicas, node.bytes), (replicas, bytes), "{node:?}");
+        let commands = recounted
+            .commands
+            .iter()
+            .filter(|key| key.0 == node.index.0);
+        assert_eq!(node.commands, u64::try_from(commands.count()).unwrap());
+    }
+}
+
+#[derive(Default)]
+struct Recount {
+    files: u64,
+    bytes: u64,
+    short: u64,
+    writes: u64,
+    tombstones: u64,
+    commands: BTreeSet<(u32, u64)>,
+    digests: BTreeMap<NodeIndex, RangeDigests>,
+    held: BTreeMap<NodeIndex, (u64, u64)>,
+}
+
+impl Recount {
+    fn of(view: &View) -> Self {
+        let mut recount = Self::default();
+        recount.count_files(view);
+        recount.count_commands(view);
+        for row in view.table(WRITES).unwrap().iter().unwrap() {
+            let (first, frame) = row.unwrap();
+            let record = codec::decode_write(Generation(first.value()), frame.value()).unwrap();
+            assert_ne!(record.open, 0, "a finished allocation is removed");
+            for parked in &record.parked {
+                assert!(record.is_open(Generation(first.value()), parked.generation));
+            }
+            recount.writes += u64::from(record.open.count_ones());
+        }
+        recount
+    }
+
+    fn count_files(&mut self, view: &View) {
+        let mut held = BTreeSet::new();
+        let mut short = BTreeMap::new();
+        for row in view.table(FILES).unwrap().iter().unwrap() {
+            let (key, frame) = row.unwrap();
+            let hash = ContentHash::new(*key.value());
+            let record = codec::decode_file(&hash, frame.value()).unwrap();
+            self.files += 1;
+            self.bytes += record.size;
+            if record.missing() > 0 {
+                short.insert(hash, record.replication - record.missing());
+            }
+            for replica in &record.replicas {
+                held.insert((replica.node, replica.generation, hash));
+                let digests = self.digests.entry(replica.node).or_default();
+                digests.add(&hash, replica.generation);
+                let (replicas, bytes) = self.held.entry(replica.node).or_default();
+                *replicas += 1;
+                *bytes += record.size;
+            }
+        }
+        let node_files: BTreeSet<_> = view
+            .table(NODE_FILES)
+            .unwrap()
+            .iter()
+            .unwrap()
+            .map(|row| split_node_file_key(row.unwrap().0.value()))
+            .collect();
+        assert_eq!(node_files, held);
+        let under_replicated: BTreeMap<_, _> = view
+            .table(UNDER_REPLICATED)
+            .unwrap()
+            .iter()
+            .unwrap()
+            .map(|row| row.map(|(key, n)| (ContentHash::new(*key.value()), n.value())))
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(under_replicated, short);
+        self.short = u64::try_from(short.len()).unwrap();
+    }
+
+    fn count_commands(&mut self, view: &View) {
+        for row in view.table(COMMANDS).unwrap().iter().unwrap() {
+            self.commands.insert(row.unwrap().0.value());
+        }
+        let mut spent = BTreeSet::new();
+        for row in view.table(TOMBSTONES).unwrap().iter().unwrap() {
+            let (key, frame) = row.unwrap();
+            let hash = ContentHash::new(*key.value());
+            let record = codec::decode_tombstone(&hash, frame.value()).unwrap();
+            self.tombstones += 1;
+            if record.holders.is_empty() {
+                spent.insert((record.generation.0, hash));
+            }
+            for holder in &record.holders {
+                let key = (holder.node.0, holder.command.0);
+                assert!(self.commands.contains(&key), "{hash}: {holder:?}");
+            }
+        }
+        let listed: BTreeSet<_> = view
+            .table(SPENT_TOMBSTONES)
+            .unwrap()
+            .iter()
+            .unwrap()
+            .map(|row| {
+                let (key, _) = row.unwrap();
+                let (generation, hash) = key.value();
+                (generation, ContentHash::new(*hash))
+            })
+            .collect();
+        assert_eq!(listed, spent);
+    }
+
+    /// `counters` with what can be recounted set to what was counted.
+    fn counters(&self, counters: &Counters) -> Counters {
+        Counters {
+            files: self.files,
+            bytes: self.bytes,
+            tombstones: self.tombstones,
+            commands: u64::try_from(self.commands.len()).unwrap(),
+            writes: self.writes,
+            under_replicated: self.short,
+            ..counters.clone()
+        }
+    }
+}

@@ -81,6 +81,14 @@ impl Ledger {
         }
     }
 
+    /// Changes tables behind the back of `apply`.
+    #[cfg(test)]
+    pub fn damage(&self, change: impl FnOnce(&mut super::tables::Tables<'_>)) {
+        let transaction = self.begin().expect("a database in memory");
+        change(&mut super::tables::Tables::open(&transaction).expect("a database in memory"));
+        transaction.commit().expect("a database in memory");
+    }
+
     fn begin(&self) -> Result<WriteTransaction, LedgerFailure> {
         let mut transaction = self.database.begin_write().map_err(failure)?;
         transaction

@@ -104,3 +104,78 @@ impl Batch<'_> {
         Ok(Reply::Done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, JOURNAL, event, node_id, registration, report};
+    use super::*;
+    use crate::mutation::Mutation;
+
+    #[test]
+    fn a_node_keeps_its_number_and_its_place_in_the_journal() {
+        let fixture = Fixture::new();
+        let events = vec![event(1, 1, 1, true)];
+        fixture.apply(report(2, 1, JOURNAL, events)).unwrap();
+        assert_eq!(
+            fixture.apply(registration(2, 2, JOURNAL)),
+            Ok(Reply::Registered {
+                index: NodeIndex(2),
+                next_sequence: Sequence(2),
+                journal_changed: false,
+            })
+        );
+        let node = fixture.view().node_by_id(&node_id(2)).unwrap().unwrap();
+        assert_eq!(
+            (node.index, node.session_epoch),
+            (NodeIndex(2), SessionEpoch(2))
+        );
+    }
+
+    #[test]
+    fn a_new_journal_starts_at_one_and_wants_a_full_report() {
+        let fixture = Fixture::new();
+        let events = vec![event(1, 1, 1, true)];
+        fixture.apply(report(2, 1, JOURNAL, events)).unwrap();
+        assert_eq!(
+            fixture.apply(registration(2, 2, JournalId::new([8; 16]))),
+            Ok(Reply::Registered {
+                index: NodeIndex(2),
+                next_sequence: Sequence(1),
+                journal_changed: true,
+            })
+        );
+    }
+
+    #[test]
+    fn an_older_session_is_fenced_and_changes_nothing() {
+        let fixture = Fixture::new();
+        fixture.apply(registration(2, 5, JOURNAL)).unwrap();
+        let before = fixture.view().node(NodeIndex(2)).unwrap();
+        assert_eq!(
+            fixture.apply(registration(2, 4, JournalId::new([8; 16]))),
+            Err(MutationError::Fenced {
+                node_id: node_id(2),
+                session_epoch: SessionEpoch(4),
+                newest: SessionEpoch(5),
+            })
+        );
+        assert_eq!(fixture.view().node(NodeIndex(2)).unwrap(), before);
+    }
+
+    #[test]
+    fn a_node_can_move() {
+        let fixture = Fixture::new();
+        let update = |index| Mutation::UpdateNode {
+            index: NodeIndex(index),
+            address: "10.0.0.9:7000".to_owned(),
+        };
+        fixture.apply(update(3)).unwrap();
+        let node = fixture.view().node(NodeIndex(3)).unwrap().unwrap();
+        assert_eq!(node.address, "10.0.0.9:7000");
+        assert_eq!(
+            fixture.apply(update(9)),
+            Err(MutationError::NodeUnknown(NodeIndex(9)))
+        );
+        assert_eq!(fixture.view().nodes().unwrap().len(), 4);
+    }
+}

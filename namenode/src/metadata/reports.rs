@@ -160,3 +160,218 @@ impl Batch<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{
+        Fixture, JOURNAL, event, generation, hash, node_id, registration, report,
+    };
+    use super::*;
+    use richardstore_proto::Generation;
+
+    fn applied(next: u64) -> Result<Reply, MutationError> {
+        Ok(Reply::Applied {
+            next_sequence: Sequence(next),
+        })
+    }
+
+    #[test]
+    fn i10_the_same_report_twice_has_one_effect() {
+        let fixture = Fixture::new();
+        fixture.upload(1, &[1]);
+        let events = vec![event(1, 1, 1, false), event(2, 1, 1, true)];
+        let mutation = report(2, 1, JOURNAL, events);
+        assert_eq!(fixture.apply(mutation.clone()), applied(3));
+        assert_eq!(fixture.apply(mutation), applied(3));
+        let overlapping = vec![event(2, 1, 1, true), event(3, 1, 1, false)];
+        assert_eq!(
+            fixture.apply(report(2, 1, JOURNAL, overlapping)),
+            applied(4)
+        );
+        assert_eq!(fixture.replicas(1), [(1, 1), (2, 1)]);
+    }
+
+    #[test]
+    fn i10_nothing_behind_a_gap_is_applied_and_the_answer_says_where_to_go_on() {
+        let fixture = Fixture::new();
+        fixture.upload(1, &[1]);
+        fixture.upload(2, &[1]);
+        let ahead = vec![event(2, 1, 1, false)];
+        assert_eq!(fixture.apply(report(2, 1, JOURNAL, ahead)), applied(1));
+        let torn = vec![event(1, 1, 1, false), event(3, 2, 2, false)];
+        assert_eq!(fixture.apply(report(2, 1, JOURNAL, torn)), applied(2));
+        assert_eq!(fixture.replicas(1), [(1, 1), (2, 1)]);
+        assert_eq!(fixture.replicas(2), [(1, 2)]);
+        assert_eq!(fixture.apply(report(2, 1, JOURNAL, vec![])), applied(2));
+    }
+
+    #[test]
+    fn reports_of_an_older_session_or_another_journal_are_refused() {
+        let fixture = Fixture::new();
+        let other = JournalId::new([5; 16]);
+        let events = vec![event(1, 1, 1, false)];
+        let unknown = Err(MutationError::JournalUnknown {
+            node_id: node_id(1),
+        });
+        assert_eq!(fixture.apply(report(1, 1, other, events.clone())), unknown);
+        assert_eq!(
+            fixture.apply(report(1, 2, JOURNAL, events.clone())),
+            unknown
+        );
+        fixture.apply(registration(1, 3, JOURNAL)).unwrap();
+        let fenced = Err(MutationError::Fenced {
+            node_id: node_id(1),
+            session_epoch: SessionEpoch(1),
+            newest: SessionEpoch(3),
+        });
+        assert_eq!(fixture.apply(report(1, 1, JOURNAL, events.clone())), fenced);
+        assert_eq!(
+            fixture.apply(report(9, 1, JOURNAL, events)),
+            Err(MutationError::NodeUnknown(NodeIndex(9)))
+        );
+    }
+
+    #[test]
+    fn i03_a_replica_under_a_tombstone_is_answered_with_a_delete() {
+        let mut fixture = Fixture::new();
+        let old = fixture.upload(1, &[1, 2]);
+        fixture.delete(1);
+        fixture.added(3, 1, old.0);
+        assert_eq!(fixture.file(1), None);
+        assert_eq!(fixture.buried(1), Some((1, vec![1, 2, 3])));
+        assert_eq!(fixture.deletes(3), [(hash(1), old)]);
+    }
+
+    #[test]
+    fn i03_a_holder_that_reports_again_has_to_confirm_again() {
+        let mut fixture = Fixture::new();
+        fixture.upload(1, &[1]);
+        fixture.delete(1);
+        let (old, _) = fixture.commands(1)[0].clone();
+        fixture.added(1, 1, 1);
+        let (new, _) = fixture.commands(1)[0].clone();
+        assert_ne!(old, new);
+        // The confirmation of a command that was carried out before the replica came.
+        fixture.confirm(1, vec![(old, crate::mutation::CommandEnd::Done)]);
+        assert_eq!(fixture.buried(1), Some((1, vec![1])));
+        fixture.confirm_all(1);
+        assert_eq!(fixture.buried(1), None);
+    }
+
+    #[test]
+    fn i03_an_old_replica_of_a_file_that_lives_again_is_deleted_and_the_new_ones_stay() {
+        let mut fixture = Fixture::new();
+        fixture.upload(1, &[1, 2]);
+        fixture.delete(1);
+        fixture.upload(1, &[2, 3]);
+        fixture.added(4, 1, 1);
+        assert_eq!(fixture.deletes(4), [(hash(1), generation(1))]);
+        assert_eq!(fixture.replicas(1), [(2, 2), (3, 2)]);
+    }
+
+    #[test]
+    fn i03_a_report_from_before_a_delete_that_arrives_after_all_confirmed_brings_nothing_back() {
+        let mut fixture = Fixture::new();
+        fixture.upload(1, &[1, 2]);
+        fixture.delete(1);
+        fixture.confirm_all(1);
+        fixture.confirm_all(2);
+        assert_eq!(fixture.buried(1), None);
+        fixture.added(1, 1, 1);
+        assert_eq!(fixture.file(1), None);
+        assert_eq!(fixture.deletes(1), [(hash(1), generation(1))]);
+        fixture.removed(1, 1, 1);
+        fixture.confirm_all(1);
+        assert_eq!(fixture.buried(1), None);
+    }
+
+    #[test]
+    fn a_replica_of_a_living_file_is_recorded_and_never_goes_back_in_time() {
+        let mut fixture = Fixture::new();
+        fixture.upload(1, &[1]);
+        fixture.upload(1, &[1]);
+        fixture.added(2, 1, 1);
+        fixture.added(1, 1, 1);
+        assert_eq!(fixture.replicas(1), [(1, 2), (2, 1)]);
+        fixture.added(2, 1, 2);
+        assert_eq!(fixture.replicas(1), [(1, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn a_removal_counts_only_up_to_its_generation_and_the_record_stays() {
+        let mut fixture = Fixture::new();
+        fixture.upload(1, &[1]);
+        fixture.upload(1, &[1]);
+        fixture.removed(1, 1, 1);
+        assert_eq!(fixture.replicas(1), [(1, 2)]);
+        fixture.removed(1, 1, 2);
+        assert_eq!(fixture.replicas(1), []);
+        assert_eq!(fixture.view().counts().unwrap().under_replicated, 1);
+        fixture.removed(1, 1, 2);
+        fixture.removed(2, 7, 2);
+    }
+
+    #[test]
+    fn a_replica_of_a_write_that_ended_without_it_is_deleted() {
+        let mut fixture = Fixture::new();
+        let write = fixture.allocate();
+        fixture.abandon(write);
+        fixture.added(3, 1, write.0);
+        assert_eq!(fixture.deletes(3), [(hash(1), write)]);
+    }
+
+    #[test]
+    fn i08_a_replica_from_a_future_this_database_does_not_know_is_counted_and_never_deleted() {
+        let mut fixture = Fixture::new();
+        let next = fixture.allocate().0 + 1;
+        fixture.added(1, 1, next);
+        fixture.added(1, 2, 0);
+        assert_eq!(fixture.deletes(1), []);
+        assert_eq!(fixture.view().counts().unwrap().foreign_replicas, 2);
+        assert_eq!((fixture.file(1), fixture.buried(1)), (None, None));
+    }
+
+    #[test]
+    fn i08_a_foreign_replica_of_a_living_file_serves_it() {
+        let mut fixture = Fixture::new();
+        fixture.upload(1, &[1]);
+        fixture.added(2, 1, 999);
+        assert_eq!(fixture.replicas(1), [(1, 1), (2, 999)]);
+        assert_eq!(fixture.view().counts().unwrap().foreign_replicas, 0);
+    }
+
+    #[test]
+    fn i05_a_replica_of_another_size_is_not_counted() {
+        let fixture = Fixture::new();
+        fixture.upload(1, &[1, 2]);
+        let mut cut = event(1, 1, 1, false);
+        cut.size -= 1;
+        assert_eq!(fixture.apply(report(2, 1, JOURNAL, vec![cut])), applied(2));
+        assert_eq!(fixture.replicas(1), [(1, 1)]);
+        assert_eq!(fixture.deletes(2), []);
+    }
+
+    #[test]
+    fn i07_a_file_record_that_got_lost_is_damage_and_not_a_reason_to_delete() {
+        let fixture = Fixture::new();
+        fixture.upload(1, &[1, 2]);
+        fixture.ledger.damage(|tables| {
+            tables.files.remove(hash(1).as_bytes()).unwrap();
+        });
+        let replies = fixture
+            .ledger
+            .run(&[
+                report(1, 1, JOURNAL, vec![event(1, 1, 1, false)]),
+                super::super::fixture::allocation(1),
+            ])
+            .unwrap();
+        assert!(matches!(replies[0], Err(MutationError::Corrupt(_))));
+        assert_eq!(
+            replies[1],
+            Ok(Reply::Writes {
+                first: Generation(2)
+            })
+        );
+        assert_eq!(fixture.deletes(1), []);
+    }
+}

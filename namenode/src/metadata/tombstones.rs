@@ -126,3 +126,67 @@ impl Batch<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{EXPIRES, Fixture, generation, hash};
+
+    #[test]
+    fn i03_a_tombstone_stays_until_every_holder_has_confirmed() {
+        let fixture = Fixture::new();
+        fixture.upload(1, &[1, 2, 3]);
+        fixture.delete(1);
+        fixture.confirm_all(2);
+        assert_eq!(fixture.buried(1), Some((1, vec![1, 3])));
+        fixture.confirm_all(1);
+        fixture.expire(EXPIRES * 1000);
+        assert_eq!(fixture.buried(1), Some((1, vec![3])));
+        fixture.confirm_all(3);
+        assert_eq!(fixture.buried(1), None);
+        let counts = fixture.view().counts().unwrap();
+        assert_eq!((counts.tombstones, counts.commands), (0, 0));
+    }
+
+    #[test]
+    fn a_confirmed_tombstone_waits_for_the_writes_that_are_older() {
+        let fixture = Fixture::new();
+        let slow = fixture.allocate();
+        fixture.upload(1, &[1]);
+        fixture.delete(1);
+        fixture.confirm_all(1);
+        assert_eq!(fixture.buried(1), Some((2, vec![])));
+        fixture.expire(0);
+        assert_eq!(fixture.buried(1), Some((2, vec![])));
+        fixture.abandon(slow);
+        // A younger write does not hold it up.
+        fixture.allocate();
+        fixture.expire(0);
+        assert_eq!(fixture.buried(1), None);
+    }
+
+    #[test]
+    fn a_second_delete_joins_the_tombstone_of_the_first() {
+        let fixture = Fixture::new();
+        fixture.upload(1, &[1, 2]);
+        fixture.delete(1);
+        fixture.upload(1, &[2, 3]);
+        fixture.delete(1);
+        assert_eq!(fixture.buried(1), Some((2, vec![1, 2, 3])));
+        // One command a holder, however often a file comes and goes.
+        assert_eq!(fixture.deletes(1), [(hash(1), generation(1))]);
+        assert_eq!(fixture.deletes(2), [(hash(1), generation(2))]);
+        for node in 1..=3 {
+            fixture.confirm_all(node);
+        }
+        assert_eq!(fixture.buried(1), None);
+    }
+
+    #[test]
+    fn the_delete_of_a_file_without_replicas_leaves_nothing() {
+        let mut fixture = Fixture::new();
+        fixture.upload(1, &[1]);
+        fixture.removed(1, 1, 1);
+        fixture.delete(1);
+        assert_eq!((fixture.file(1), fixture.buried(1)), (None, None));
+    }
+}

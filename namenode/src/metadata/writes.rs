@@ -199,3 +199,144 @@ impl Batch<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{EXPIRES, Fixture, NOW, allocation, generation, hash};
+    use super::*;
+    use crate::mutation::Mutation;
+
+    #[test]
+    fn generations_ascend_without_gaps_and_are_never_given_twice() {
+        let fixture = Fixture::new();
+        let first = |number| {
+            Ok(Reply::Writes {
+                first: generation(number),
+            })
+        };
+        assert_eq!(fixture.apply(allocation(64)), first(1));
+        assert_eq!(fixture.apply(allocation(1)), first(65));
+        fixture.expire(EXPIRES);
+        assert_eq!(fixture.view().writes_open().unwrap(), 0);
+        assert_eq!(fixture.apply(allocation(3)), first(66));
+    }
+
+    #[test]
+    fn an_allocation_outside_its_limits_is_refused() {
+        let fixture = Fixture::new();
+        for count in [0, 65, u32::MAX] {
+            assert!(matches!(
+                fixture.apply(allocation(count)),
+                Err(MutationError::Limit {
+                    argument: "count",
+                    ..
+                })
+            ));
+        }
+        assert_eq!(fixture.allocate(), generation(1));
+    }
+
+    #[test]
+    fn writes_run_out_unless_they_are_renewed() {
+        let fixture = Fixture::new();
+        let (kept, lost) = (fixture.allocate(), fixture.allocate());
+        let reply = fixture.apply(Mutation::RenewWrites {
+            generations: vec![kept, generation(50)],
+            expires_at_ms: EXPIRES + 100,
+        });
+        let unknown = vec![generation(50)];
+        assert_eq!(reply, Ok(Reply::Renewed { unknown }));
+        assert_eq!(fixture.expire(EXPIRES - 1), Reply::Expired { count: 0 });
+        assert_eq!(fixture.expire(EXPIRES), Reply::Expired { count: 1 });
+        let view = fixture.view();
+        assert!(view.write_is_open(kept).unwrap() && !view.write_is_open(lost).unwrap());
+        assert_eq!(fixture.expire(EXPIRES + 100), Reply::Expired { count: 1 });
+    }
+
+    #[test]
+    fn a_start_counts_the_epoch_and_gives_writes_time_again() {
+        let fixture = Fixture::new();
+        let write = fixture.allocate();
+        for epoch in 1..=2 {
+            let reply = fixture.apply(Mutation::StartEpoch {
+                now_ms: NOW,
+                writes_expire_at_ms: EXPIRES + 10,
+            });
+            assert_eq!(reply, Ok(Reply::Epoch(NamenodeEpoch(epoch))));
+        }
+        assert_eq!(fixture.expire(EXPIRES), Reply::Expired { count: 0 });
+        assert!(fixture.view().write_is_open(write).unwrap());
+    }
+
+    #[test]
+    fn i02_replicas_of_an_abandoned_write_are_removed() {
+        let mut fixture = Fixture::new();
+        let write = fixture.allocate();
+        fixture.added(2, 1, write.0);
+        assert_eq!(fixture.file(1), None);
+        assert_eq!(fixture.deletes(2), []);
+        fixture.abandon(write);
+        assert_eq!(fixture.deletes(2), [(hash(1), write)]);
+        assert_eq!(fixture.buried(1), Some((1, vec![2])));
+        fixture.confirm_all(2);
+        assert_eq!(fixture.buried(1), None);
+        fixture.abandon(write);
+        assert_eq!(fixture.buried(1), None);
+    }
+
+    #[test]
+    fn i02_replicas_of_an_expired_write_are_removed() {
+        let mut fixture = Fixture::new();
+        fixture.apply(allocation(3)).unwrap();
+        fixture.added(1, 1, 1);
+        fixture.added(2, 2, 3);
+        assert_eq!(fixture.expire(EXPIRES), Reply::Expired { count: 3 });
+        assert_eq!(fixture.deletes(1), [(hash(1), generation(1))]);
+        assert_eq!(fixture.deletes(2), [(hash(2), generation(3))]);
+    }
+
+    #[test]
+    fn the_replica_of_an_abandoned_write_stays_where_the_file_lives() {
+        let mut fixture = Fixture::new();
+        fixture.upload(1, &[1, 2]);
+        let write = fixture.allocate();
+        fixture.added(3, 1, write.0);
+        fixture.added(2, 1, write.0);
+        fixture.abandon(write);
+        assert_eq!(fixture.replicas(1), [(1, 1), (2, 2), (3, 2)]);
+        assert_eq!((fixture.deletes(3), fixture.buried(1)), (vec![], None));
+    }
+
+    #[test]
+    fn a_commit_takes_in_parked_replicas_and_removes_those_of_other_files() {
+        let mut fixture = Fixture::new();
+        let write = fixture.allocate();
+        fixture.added(4, 1, write.0);
+        fixture.added(3, 9, write.0);
+        fixture.commit(write, 1, &[1]).unwrap();
+        assert_eq!(fixture.replicas(1), [(1, 1), (4, 1)]);
+        assert_eq!(fixture.deletes(3), [(hash(9), write)]);
+    }
+
+    #[test]
+    fn a_replica_that_was_removed_again_is_not_taken_in() {
+        let mut fixture = Fixture::new();
+        let write = fixture.allocate();
+        fixture.added(4, 1, write.0);
+        fixture.removed(4, 1, write.0);
+        fixture.commit(write, 1, &[1]).unwrap();
+        assert_eq!(fixture.replicas(1), [(1, 1)]);
+    }
+
+    #[test]
+    fn only_the_abandoned_write_of_an_allocation_ends() {
+        let mut fixture = Fixture::new();
+        fixture.apply(allocation(64)).unwrap();
+        fixture.added(1, 1, 64);
+        fixture.abandon(generation(63));
+        assert_eq!(fixture.view().writes_open().unwrap(), 63);
+        fixture.commit(generation(64), 1, &[2]).unwrap();
+        assert_eq!(fixture.replicas(1), [(1, 64), (2, 64)]);
+        assert_eq!(fixture.view().writes_open().unwrap(), 62);
+    }
+}
