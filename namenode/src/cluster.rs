@@ -8,7 +8,7 @@ use richardstore_proto::{NodeId, NodeStats, Sequence, SessionEpoch};
 
 use crate::known_node::KnownNode;
 use crate::liveness::{Liveness, Timeouts};
-use crate::placement::{Candidate, Wanted, place};
+use crate::placement::{Candidate, Shortage, Wanted, place, shortage};
 use crate::record::{NodeAdmin, NodeIndex, NodeRecord};
 
 /// The datanodes by number.
@@ -122,11 +122,12 @@ impl Cluster {
         }
     }
 
-    /// Event: journal events of a node before `next` have been applied.
-    pub fn applied(&mut self, index: NodeIndex, next: Sequence, now_ms: u64) {
-        if let Some(node) = self.nodes.get_mut(&index) {
-            node.report.applied(next, now_ms);
-        }
+    /// Event: journal events of a node before `next` have been applied. `true` when what is believed of it is fresh by
+    /// this.
+    pub fn applied(&mut self, index: NodeIndex, next: Sequence, now_ms: u64) -> bool {
+        self.nodes
+            .get_mut(&index)
+            .is_some_and(|node| node.report.applied(next, now_ms))
     }
 
     /// Event: time passed. Who is heard or missed now and was not at the last tick.
@@ -149,11 +150,7 @@ impl Cluster {
         excluded: &BTreeSet<NodeIndex>,
         now_ms: u64,
     ) -> Vec<Vec<NodeIndex>> {
-        let mut candidates: Vec<Candidate> = self
-            .nodes
-            .values()
-            .map(|node| node.candidate(self.timeouts, now_ms))
-            .collect();
+        let mut candidates = self.candidates(now_ms);
         let mut chains = Vec::with_capacity(wanted.len());
         for &one in wanted {
             let chain = place(&candidates, one, excluded);
@@ -169,6 +166,17 @@ impl Cluster {
             chains.push(chain);
         }
         chains
+    }
+
+    /// What there is too little of to put a write of `bytes` on `needed` nodes; see [`shortage`].
+    pub fn shortage(
+        &self,
+        bytes: u64,
+        excluded: &BTreeSet<NodeIndex>,
+        needed: usize,
+        now_ms: u64,
+    ) -> Option<Shortage> {
+        shortage(&self.candidates(now_ms), bytes, excluded, needed)
     }
 
     /// The number of the node that calls, if `session` is its registered one.
@@ -235,9 +243,11 @@ impl Cluster {
         self.nodes.get(self.by_id.get(node_id)?)
     }
 
-    /// All nodes in the order of their numbers.
-    pub fn nodes(&self) -> impl Iterator<Item = &KnownNode> {
-        self.nodes.values()
+    fn candidates(&self, now_ms: u64) -> Vec<Candidate> {
+        self.nodes
+            .values()
+            .map(|node| node.candidate(self.timeouts, now_ms))
+            .collect()
     }
 
     fn insert(&mut self, node: KnownNode) {
@@ -391,7 +401,7 @@ mod tests {
         }
         let batch: Vec<Wanted> = (0..64).map(|seed| Wanted { seed, ..wanted(1) }).collect();
         cluster.place(&batch, &BTreeSet::new(), 0);
-        for node in cluster.nodes() {
+        for node in cluster.nodes.values() {
             assert!((14..=18).contains(&node.candidate(TIMEOUTS, 0).load));
         }
     }

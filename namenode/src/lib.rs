@@ -1,26 +1,36 @@
 //! The namenode: what files there are, who holds them, and what the datanodes are to do next.
 //!
-//! `metadata` is the durable part: one database, one writer, changed by [`Mutation`]s only.
+//! `metadata` is the durable part: one database, one writer, changed by [`Mutation`]s only. Decisions are pure:
+//! placement, liveness, safe mode, delivery of commands and the comparison of reports know no clock and no I/O.
+//! [`Namenode`] is the role: it reads the clocks, serves the calls and carries the decisions out.
 
 mod cluster;
 mod cluster_status;
+mod config;
 mod delivery;
 mod known_node;
 mod liveness;
 mod metadata;
 mod mutation;
+mod namenode;
 mod placement;
 mod read_order;
 mod reconcile;
 mod record;
 mod report_progress;
 mod safe_mode;
+mod service;
+mod shared;
+mod soft_state;
 mod suspects;
+mod ticker;
 
+pub use config::{ConfigError, NamenodeConfig};
 pub use metadata::{
     Counts, Metadata, MetadataOptions, OpenError, Table, UnknownTable, View, ViewError,
 };
 pub use mutation::{CommandEnd, Mutation, MutationError, Reply};
+pub use namenode::{Namenode, NamenodeError};
 pub use record::{
     CommandRecord, CommandRecordAction, FileRecord, MAX_WRITES_PER_ALLOCATION, NodeAdmin,
     NodeIndex, NodeRecord, ParkedReplica, Replica, TombstoneHolder, TombstoneRecord, WriteRecord,

@@ -79,6 +79,47 @@ pub fn place(
     chain
 }
 
+/// Why a write cannot be placed on enough nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    /// The nodes are there, their disks are full or take no writes.
+    Room {
+        /// Nodes that would take it.
+        fit: usize,
+    },
+    /// Too few nodes are there.
+    Nodes {
+        /// Nodes that would take it.
+        fit: usize,
+    },
+}
+
+/// Whether fewer than `needed` nodes would take a write of `bytes` (0 is unknown), and what there is too little of.
+pub fn shortage(
+    candidates: &[Candidate],
+    bytes: u64,
+    excluded: &BTreeSet<NodeIndex>,
+    needed: usize,
+) -> Option<Shortage> {
+    let asked = || {
+        candidates
+            .iter()
+            .filter(|node| !excluded.contains(&node.index))
+    };
+    let fit = asked().filter(|node| takes(node, bytes)).count();
+    if fit >= needed {
+        return None;
+    }
+    let there = asked()
+        .filter(|node| node.state == NodeState::Live && node.registered)
+        .count();
+    Some(if there >= needed {
+        Shortage::Room { fit }
+    } else {
+        Shortage::Nodes { fit }
+    })
+}
+
 fn takes(node: &Candidate, bytes: u64) -> bool {
     let room = if bytes == 0 {
         ROOM_FOR_UNKNOWN_SIZE
@@ -244,6 +285,24 @@ mod tests {
             ..wanted(1, 0)
         };
         assert!(place(&nodes, unknown, &BTreeSet::new()).is_empty());
+    }
+
+    #[test]
+    fn full_disks_are_told_from_missing_nodes() {
+        let full = Candidate {
+            available_bytes: 10,
+            ..node(1)
+        };
+        let away = Candidate {
+            state: NodeState::Dead,
+            ..node(2)
+        };
+        let none = BTreeSet::new();
+        let judge = |nodes: &[Candidate]| shortage(nodes, 4096, &none, 2);
+        assert_eq!(judge(&[node(3), node(4)]), None);
+        let room = Some(Shortage::Room { fit: 1 });
+        assert_eq!(judge(&[node(3), full.clone()]), room);
+        assert_eq!(judge(&[full, away]), Some(Shortage::Nodes { fit: 0 }));
     }
 
     fn any_candidates() -> impl Strategy<Value = Vec<Candidate>> {

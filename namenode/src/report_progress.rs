@@ -29,21 +29,22 @@ impl ReportProgress {
         self.cut_short = true;
     }
 
-    /// The comparison ended when the journal stood at `sequence`, with `applied` being the next one wanted here.
-    pub fn end(&mut self, sequence: Sequence, applied: Sequence, now_ms: u64) {
+    /// The comparison ended when the journal stood at `sequence`, with `applied` being the next one wanted here. `true`
+    /// when the belief is fresh by this.
+    pub fn end(&mut self, sequence: Sequence, applied: Sequence, now_ms: u64) -> bool {
         self.heard_ms = Some(now_ms);
         if self.cut_short {
-            return;
+            return false;
         }
         self.ended_ms = Some(now_ms);
         self.fresh_from = Some(sequence);
-        self.settle(applied);
+        self.settle(applied)
     }
 
-    /// Events before `next` have been applied.
-    pub fn applied(&mut self, next: Sequence, now_ms: u64) {
+    /// Events before `next` have been applied. `true` when the belief is fresh by this.
+    pub fn applied(&mut self, next: Sequence, now_ms: u64) -> bool {
         self.heard_ms = Some(now_ms);
-        self.settle(next);
+        self.settle(next)
     }
 
     /// Nothing is known to be right any more: a new session, or a return from the dead.
@@ -61,6 +62,7 @@ impl ReportProgress {
     }
 
     /// What is believed of this node was checked since it came.
+    #[cfg(test)]
     pub fn is_fresh(&self) -> bool {
         self.fresh
     }
@@ -70,11 +72,12 @@ impl ReportProgress {
         self.heard_ms
     }
 
-    fn settle(&mut self, applied: Sequence) {
-        if self.fresh_from.is_some_and(|from| applied >= from) {
-            self.fresh_from = None;
-            self.fresh = true;
+    fn settle(&mut self, applied: Sequence) -> bool {
+        if self.fresh_from.is_none_or(|from| applied < from) {
+            return false;
         }
+        self.fresh_from = None;
+        !std::mem::replace(&mut self.fresh, true)
     }
 }
 

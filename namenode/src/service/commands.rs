@@ -1,0 +1,159 @@
+//! Commands on their way to a datanode, and how they ended there.
+
+use richardstore_proto::wire::{self, WireError};
+use richardstore_proto::{
+    Command, CommandAction, CommandId, CommandOutcome, Generation, ReplicaEntry, StoreError,
+};
+
+use crate::delivery::retry_at_ms;
+use crate::metadata::View;
+use crate::mutation::{CommandEnd, Mutation};
+use crate::record::{CommandRecord, CommandRecordAction, NodeIndex};
+use crate::shared::Shared;
+
+/// Outcomes in one heartbeat.
+const MAX_OUTCOMES: usize = 4096;
+
+/// What goes into the answer to a heartbeat.
+#[derive(Debug, Default)]
+pub struct HandedOut {
+    /// In the order of their ids.
+    pub commands: Vec<Command>,
+    /// There are more at once.
+    pub more: bool,
+}
+
+/// The next due commands of `index` that it does not have in its hands. None in safe mode (I7).
+pub async fn hand_out(shared: &Shared, index: NodeIndex) -> Result<HandedOut, StoreError> {
+    let view = shared.metadata.view()?;
+    if shared.soft().safe_mode.is_on() || view.command_count(index)? == 0 {
+        return Ok(HandedOut::default());
+    }
+    let look_ahead = shared
+        .soft()
+        .cluster
+        .get(index)
+        .map_or(0, |node| node.delivery.look_ahead());
+    let due = view.commands(index, shared.wall_ms(), look_ahead)?;
+    let attempts: Vec<(CommandId, u32)> = due
+        .iter()
+        .map(|(id, record)| (*id, record.attempts))
+        .collect();
+    let now_ms = shared.now_ms();
+    let batch = match shared.soft().cluster.get_mut(index) {
+        Some(node) => node.delivery.hand_out(&attempts, now_ms),
+        None => return Ok(HandedOut::default()),
+    };
+    let mut answer = HandedOut {
+        commands: Vec::with_capacity(batch.commands.len()),
+        more: batch.more,
+    };
+    let mut pointless = Vec::new();
+    for (id, record) in due {
+        if batch.commands.binary_search(&id).is_err() {
+            continue;
+        }
+        match action(shared, &view, record)? {
+            Some(action) => answer.commands.push(Command { id, action }),
+            None => pointless.push((id, CommandEnd::Done)),
+        }
+    }
+    if !pointless.is_empty() {
+        settle(shared, index, pointless).await?;
+    }
+    Ok(answer)
+}
+
+/// Takes in how commands ended. Durable before the answer, so that the datanode may forget them.
+pub async fn confirm(
+    shared: &Shared,
+    index: NodeIndex,
+    outcomes: Vec<wire::CommandOutcome>,
+) -> Result<(), StoreError> {
+    if outcomes.is_empty() {
+        return Ok(());
+    }
+    if outcomes.len() > MAX_OUTCOMES {
+        return Err(WireError::Limit("outcomes").into());
+    }
+    let wall_ms = shared.wall_ms();
+    let ends = outcomes
+        .into_iter()
+        .map(CommandOutcome::from)
+        .map(|outcome| (outcome.id, end(shared, index, outcome, wall_ms)))
+        .collect();
+    settle(shared, index, ends).await
+}
+
+fn end(shared: &Shared, index: NodeIndex, outcome: CommandOutcome, wall_ms: u64) -> CommandEnd {
+    match outcome.result {
+        Ok(()) => CommandEnd::Done,
+        Err((code, message)) => {
+            let attempts = shared
+                .soft()
+                .cluster
+                .get(index)
+                .map_or(0, |node| node.delivery.attempts(outcome.id));
+            let retry_at_ms = retry_at_ms(wall_ms, attempts);
+            tracing::warn!(
+                node = index.0,
+                command = outcome.id.0,
+                ?code,
+                attempts,
+                retry_in_ms = retry_at_ms.saturating_sub(wall_ms),
+                "a command failed: {message}"
+            );
+            CommandEnd::Failed { retry_at_ms }
+        }
+    }
+}
+
+async fn settle(
+    shared: &Shared,
+    index: NodeIndex,
+    outcomes: Vec<(CommandId, CommandEnd)>,
+) -> Result<(), StoreError> {
+    let ids: Vec<CommandId> = outcomes.iter().map(|(id, _)| *id).collect();
+    let mutation = Mutation::ConfirmCommands { index, outcomes };
+    shared.metadata.submit(mutation).await?;
+    // After it is durable: until then a command must not be handed out a second time.
+    if let Some(node) = shared.soft().cluster.get_mut(index) {
+        for id in ids {
+            node.delivery.settle(id);
+        }
+    }
+    Ok(())
+}
+
+/// The command as the datanode gets it; `None` for one that has lost its point: the file was deleted meanwhile.
+fn action(
+    shared: &Shared,
+    view: &View,
+    record: CommandRecord,
+) -> Result<Option<CommandAction>, StoreError> {
+    match record.action {
+        CommandRecordAction::Delete { hash, generation } => {
+            Ok(Some(CommandAction::Delete(ReplicaEntry {
+                hash,
+                generation,
+            })))
+        }
+        CommandRecordAction::Replicate { hash, targets } => {
+            let Some(file) = view.file(&hash)? else {
+                return Ok(None);
+            };
+            let now_ms = shared.now_ms();
+            let soft = shared.soft();
+            let timeouts = soft.cluster.timeouts();
+            let targets = targets
+                .into_iter()
+                .filter_map(|target| soft.cluster.get(target))
+                .map(|node| node.info(Generation::default(), timeouts, now_ms))
+                .collect();
+            Ok(Some(CommandAction::Replicate {
+                file: file.info(hash),
+                targets,
+            }))
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What readers and listers ask: where a file is, which files there are, and that one be deleted.
+
+use richardstore_proto::wire::{self, hash_field, optional_hash_field};
+use richardstore_proto::{ContentHash, ErrorCode, StoreError};
+
+use crate::mutation::{Mutation, Reply};
+use crate::record::FileRecord;
+use crate::service::unexpected;
+use crate::shared::{Shared, offload_failed};
+
+/// Files of one page.
+const MAX_PAGE: usize = 1_000;
+/// Replicas named in one page: with many of them a page is shorter, since a message has a limit.
+const MAX_PAGE_REPLICAS: usize = 8_192;
+
+/// Where a file is, best replica first.
+pub async fn read_file(
+    shared: &Shared,
+    request: wire::ReadFileRequest,
+) -> Result<wire::StreamInfo, StoreError> {
+    let hash = hash_field("hash", &request.hash)?;
+    let record = shared.metadata.view()?.file(&hash)?;
+    let record =
+        record.ok_or_else(|| StoreError::new(ErrorCode::NotFound, format!("no file {hash}")))?;
+    Ok(shared.locate(hash, &record).into())
+}
+
+/// Deletes a file. When this has answered it is gone for every reader (I3); the bytes go when the datanodes come by.
+pub async fn delete_file(
+    shared: &Shared,
+    request: wire::DeleteFileRequest,
+) -> Result<wire::DeleteFileResponse, StoreError> {
+    let mutation = Mutation::DeleteFile {
+        hash: hash_field("hash", &request.hash)?,
+        now_ms: shared.wall_ms(),
+    };
+    match shared.metadata.submit(mutation).await? {
+        Reply::Deleted { existed } => Ok(wire::DeleteFileResponse { existed }),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// A page of files in the order of their hashes.
+pub async fn list_files(
+    shared: &Shared,
+    request: wire::ListFilesRequest,
+) -> Result<wire::ListFilesResponse, StoreError> {
+    let after = optional_hash_field("after", &request.after)?;
+    let limit = match usize::try_from(request.limit).unwrap_or(MAX_PAGE) {
+        0 => MAX_PAGE,
+        limit => limit.min(MAX_PAGE),
+    };
+    let view = shared.metadata.view()?;
+    let rows = shared
+        .environment
+        .offload
+        .run(move || view.files(after, &request.prefix, limit + 1))
+        .await
+        .map_err(offload_failed)??;
+    let fit = page_length(&rows, limit);
+    let more = rows.len() > fit;
+    let files = rows
+        .into_iter()
+        .take(fit)
+        .map(|(hash, record)| shared.locate(hash, &record).into())
+        .collect();
+    Ok(wire::ListFilesResponse { files, more })
+}
+
+/// How many rows go into a page; always one, so that a listing gets on.
+fn page_length(rows: &[(ContentHash, FileRecord)], limit: usize) -> usize {
+    let mut replicas = 0;
+    rows.iter()
+        .take(limit)
+        .take_while(|(_, record)| {
+            let first = replicas == 0;
+            replicas += record.replicas.len().max(1);
+            first || replicas <= MAX_PAGE_REPLICAS
+        })
+        .count()
+}

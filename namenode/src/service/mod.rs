@@ -1,0 +1,159 @@
+//! The gRPC face of the namenode. This file only maps calls to functions: `writes` and `files` are what clients ask,
+//! `nodes`, `commands` and `reports` what datanodes ask, `cluster` and `dump` what operators
+//! ask.
+
+mod cluster;
+mod commands;
+mod dump;
+mod files;
+mod nodes;
+mod reports;
+mod writes;
+
+use std::sync::Arc;
+
+use richardstore_proto::wire::name_node_server::NameNode;
+use richardstore_proto::{ErrorCode, StoreError, wire};
+use tonic::{Request, Response, Status};
+
+use crate::mutation::Reply;
+use crate::shared::Shared;
+
+/// Answers all calls of the NameNode service.
+#[derive(Clone)]
+pub struct NameNodeService {
+    shared: Arc<Shared>,
+}
+
+impl NameNodeService {
+    /// A service on `shared`.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+/// A reply of another mutation: a fault in this program, told to the caller instead of ending the process.
+fn unexpected(reply: &Reply) -> StoreError {
+    StoreError::new(
+        ErrorCode::Internal,
+        format!("the metadata answered with {reply:?}"),
+    )
+}
+
+macro_rules! call {
+    ($self:ident, $request:ident, $function:path) => {
+        Ok(Response::new(
+            $function(&$self.shared, $request.into_inner()).await?,
+        ))
+    };
+}
+
+#[tonic::async_trait]
+impl NameNode for NameNodeService {
+    type DumpStream = dump::DumpStream;
+
+    async fn write_file(
+        &self,
+        request: Request<wire::WriteFileRequest>,
+    ) -> Result<Response<wire::WriteFileResponse>, Status> {
+        call!(self, request, writes::write_file)
+    }
+
+    async fn renew_writes(
+        &self,
+        request: Request<wire::RenewWritesRequest>,
+    ) -> Result<Response<wire::RenewWritesResponse>, Status> {
+        call!(self, request, writes::renew)
+    }
+
+    async fn commit_files(
+        &self,
+        request: Request<wire::CommitFilesRequest>,
+    ) -> Result<Response<wire::CommitFilesResponse>, Status> {
+        call!(self, request, writes::commit)
+    }
+
+    async fn abandon_writes(
+        &self,
+        request: Request<wire::AbandonWritesRequest>,
+    ) -> Result<Response<wire::AbandonWritesResponse>, Status> {
+        call!(self, request, writes::abandon)
+    }
+
+    async fn read_file(
+        &self,
+        request: Request<wire::ReadFileRequest>,
+    ) -> Result<Response<wire::StreamInfo>, Status> {
+        call!(self, request, files::read_file)
+    }
+
+    async fn delete_file(
+        &self,
+        request: Request<wire::DeleteFileRequest>,
+    ) -> Result<Response<wire::DeleteFileResponse>, Status> {
+        call!(self, request, files::delete_file)
+    }
+
+    async fn list_files(
+        &self,
+        request: Request<wire::ListFilesRequest>,
+    ) -> Result<Response<wire::ListFilesResponse>, Status> {
+        call!(self, request, files::list_files)
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<wire::ListNodesRequest>,
+    ) -> Result<Response<wire::ListNodesResponse>, Status> {
+        call!(self, request, cluster::list_nodes)
+    }
+
+    async fn info(
+        &self,
+        request: Request<wire::InfoRequest>,
+    ) -> Result<Response<wire::InfoResponse>, Status> {
+        call!(self, request, cluster::info)
+    }
+
+    async fn dump(
+        &self,
+        request: Request<wire::DumpRequest>,
+    ) -> Result<Response<Self::DumpStream>, Status> {
+        call!(self, request, dump::dump)
+    }
+
+    async fn register(
+        &self,
+        request: Request<wire::RegisterRequest>,
+    ) -> Result<Response<wire::RegisterResponse>, Status> {
+        call!(self, request, nodes::register)
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<wire::HeartbeatRequest>,
+    ) -> Result<Response<wire::HeartbeatResponse>, Status> {
+        call!(self, request, nodes::heartbeat)
+    }
+
+    async fn block_report(
+        &self,
+        request: Request<wire::BlockReportRequest>,
+    ) -> Result<Response<wire::BlockReportResponse>, Status> {
+        call!(self, request, reports::full)
+    }
+
+    async fn incremental_block_report(
+        &self,
+        request: Request<wire::IncrementalBlockReportRequest>,
+    ) -> Result<Response<wire::IncrementalBlockReportResponse>, Status> {
+        call!(self, request, reports::incremental)
+    }
+
+    async fn report_bad_replica(
+        &self,
+        request: Request<wire::ReportBadReplicaRequest>,
+    ) -> Result<Response<wire::ReportBadReplicaResponse>, Status> {
+        call!(self, request, reports::bad_replica)
+    }
+}

@@ -1,0 +1,142 @@
+//! [`Shared`]: what the calls and the ticker of one namenode have in common.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use richardstore_proto::{
+    DataNodeInfo, ErrorCode, FileLocations, NamenodeEpoch, NodeId, SessionEpoch, StoreError,
+};
+use richardstore_runtime::{Environment, OffloadError, Tasks};
+use tokio::time::Instant;
+
+use crate::cluster::SessionRefusal;
+use crate::config::NamenodeConfig;
+use crate::metadata::Metadata;
+use crate::read_order;
+use crate::record::{FileRecord, NodeIndex};
+use crate::soft_state::SoftState;
+
+/// State and surroundings of one running namenode.
+pub struct Shared {
+    /// The durable part.
+    pub metadata: Metadata,
+    /// The settings.
+    pub config: NamenodeConfig,
+    /// Clock and threads.
+    pub environment: Environment,
+    /// This start, counted.
+    pub epoch: NamenodeEpoch,
+    /// `host:port` that others reach it at.
+    pub address: String,
+    /// What runs besides the calls, and the signal to stop.
+    pub tasks: Tasks,
+    soft: Mutex<SoftState>,
+    started: Instant,
+    reads: AtomicU64,
+}
+
+impl Shared {
+    /// Starts the monotonic clock at 0.
+    pub fn new(
+        metadata: Metadata,
+        config: NamenodeConfig,
+        environment: Environment,
+        epoch: NamenodeEpoch,
+        address: String,
+        tasks: Tasks,
+        soft: SoftState,
+    ) -> Self {
+        Self {
+            metadata,
+            config,
+            environment,
+            epoch,
+            address,
+            tasks,
+            soft: Mutex::new(soft),
+            started: Instant::now(),
+            reads: AtomicU64::new(0),
+        }
+    }
+
+    /// Monotonic milliseconds since the start: for silences and deadlines, which a step of the wall clock must not move.
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Milliseconds since the Unix epoch: for times that are written down.
+    pub fn wall_ms(&self) -> u64 {
+        self.environment.clock.now_ms()
+    }
+
+    /// When a write allocated or renewed now is given up, milliseconds since the Unix epoch.
+    pub fn write_expiry_ms(&self) -> u64 {
+        self.wall_ms().saturating_add(self.config.write_timeout_ms)
+    }
+
+    /// The soft state. Held for memory work only.
+    pub fn soft(&self) -> MutexGuard<'_, SoftState> {
+        self.soft.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the node that calls. `None`: it has to register.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Fenced`] where a newer session of the node has registered.
+    pub fn session(
+        &self,
+        node_id: &NodeId,
+        session: SessionEpoch,
+    ) -> Result<Option<NodeIndex>, StoreError> {
+        match self.soft().session(node_id, session) {
+            Ok(index) => Ok(Some(index)),
+            Err(SessionRefusal::Unregistered) => Ok(None),
+            Err(SessionRefusal::Fenced { newest }) => Err(StoreError::new(
+                ErrorCode::Fenced,
+                format!("node {node_id}: session {session} is fenced by session {newest}"),
+            )),
+        }
+    }
+
+    /// Where a file is, best node first.
+    pub fn locate(
+        &self,
+        hash: richardstore_proto::ContentHash,
+        record: &FileRecord,
+    ) -> FileLocations {
+        let now_ms = self.now_ms();
+        let turn = self.reads.fetch_add(1, Ordering::Relaxed);
+        let soft = self.soft();
+        let timeouts = soft.cluster.timeouts();
+        let holders: Vec<_> = record
+            .replicas
+            .iter()
+            .filter_map(|replica| soft.cluster.get(replica.node))
+            .map(|node| {
+                let suspect = soft.suspects.contains(&hash, node.index);
+                node.holder(suspect, timeouts, now_ms)
+            })
+            .collect();
+        let info = |index: NodeIndex| -> Option<DataNodeInfo> {
+            let generation = record.replica(index)?.generation;
+            let node = soft.cluster.get(index)?;
+            Some(node.info(generation, timeouts, now_ms))
+        };
+        FileLocations {
+            file: record.info(hash),
+            nodes: read_order::order(&holders, turn)
+                .into_iter()
+                .filter_map(info)
+                .collect(),
+        }
+    }
+}
+
+/// Blocking work that was lost, as callers see it.
+pub fn offload_failed(error: OffloadError) -> StoreError {
+    let code = match error {
+        OffloadError::Panicked(_) => ErrorCode::Internal,
+        OffloadError::Cancelled => ErrorCode::Unavailable,
+    };
+    StoreError::new(code, error.to_string())
+}

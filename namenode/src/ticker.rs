@@ -1,0 +1,94 @@
+//! [`run_ticker`]: what happens because time passed. Nodes fall silent, safe mode ends, writes run out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::cluster::Transition;
+use crate::liveness::Liveness;
+use crate::metadata::ViewError;
+use crate::mutation::{Mutation, MutationError, Reply};
+use crate::shared::Shared;
+
+/// Allocations given up in one transaction.
+const EXPIRE_BATCH: usize = 256;
+/// How often writes that ran out are looked for, at most and at least.
+const EXPIRE_MIN: Duration = Duration::from_millis(250);
+const EXPIRE_MAX: Duration = Duration::from_secs(5);
+
+/// Ticks until the namenode stops.
+pub async fn run_ticker(shared: Arc<Shared>) {
+    let period = Duration::from_millis((shared.config.heartbeat_interval_ms / 2).clamp(5, 1_000));
+    let expire_every =
+        Duration::from_millis(shared.config.write_timeout_ms / 8).clamp(EXPIRE_MIN, EXPIRE_MAX);
+    let mut ticks = interval(period);
+    // After a pause of the process the missed ticks have nothing to say that the next one does not.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let stopping = shared.tasks.stopping();
+    let mut expired_at = Instant::now();
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        observe(&shared);
+        if expired_at.elapsed() >= expire_every {
+            if let Err(error) = expire_writes(&shared).await {
+                tracing::warn!("writes that ran out were not given up: {error}");
+            }
+            expired_at = Instant::now();
+        }
+    }
+}
+
+fn observe(shared: &Shared) {
+    let now_ms = shared.now_ms();
+    let mut soft = shared.soft();
+    let tick = soft.tick(now_ms);
+    for transition in &tick.transitions {
+        if let Some(node) = soft.cluster.get(transition.index) {
+            log(transition, &node.name, node.silent_ms(now_ms));
+        }
+    }
+    if tick.safe_mode_over {
+        tracing::info!("safe mode is over");
+    }
+}
+
+fn log(transition: &Transition, name: &str, silent_ms: u64) {
+    let node = transition.index.0;
+    match transition.to {
+        Liveness::Live => tracing::info!(node, name, "datanode is live"),
+        Liveness::Stale => tracing::warn!(node, name, silent_ms, "datanode is stale"),
+        Liveness::Dead => tracing::warn!(node, name, silent_ms, "datanode is dead"),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ExpireError {
+    #[error(transparent)]
+    View(#[from] ViewError),
+    #[error(transparent)]
+    Mutation(#[from] MutationError),
+}
+
+async fn expire_writes(shared: &Shared) -> Result<(), ExpireError> {
+    let counts = shared.metadata.view()?.counts()?;
+    // An idle namenode commits nothing. Tombstones may be waiting for a write that has just ended.
+    if counts.writes == 0 && counts.tombstones == 0 {
+        return Ok(());
+    }
+    let now_ms = shared.wall_ms();
+    let limit = EXPIRE_BATCH;
+    let reply = shared
+        .metadata
+        .submit(Mutation::ExpireWrites { now_ms, limit })
+        .await?;
+    if let Reply::Expired { count } = reply
+        && count > 0
+    {
+        tracing::info!(count, "gave up writes that were not committed in time");
+    }
+    Ok(())
+}

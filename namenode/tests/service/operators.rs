@@ -1,0 +1,171 @@
+//! What operators see: status, listings, dumps, health.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use richardstore_namenode::{Namenode, NamenodeConfig};
+use richardstore_proto::{ErrorCode, wire};
+use richardstore_runtime::Environment;
+use tokio_stream::StreamExt;
+
+use crate::fixture::{Rig, answer, hash, hashes};
+
+#[tokio::test]
+async fn the_status_is_true() {
+    let rig = Rig::start().await;
+    let empty = rig.info().await;
+    assert_eq!(
+        (&*empty.status, &*empty.reason),
+        ("degraded", "no datanode has registered")
+    );
+    let mut nodes = rig.nodes(3).await;
+    rig.store(hash(1), &mut nodes).await;
+    let info = rig.info().await;
+    assert_eq!((&*info.status, &*info.reason), ("running", ""));
+    assert_eq!((info.files, info.bytes, info.nodes_live), (1, 100, 3));
+    assert_eq!(info.capacity_bytes, 3 << 40);
+    assert_eq!(info.address, rig.namenode().address().to_string());
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_listing_shows_every_file_once_page_by_page() {
+    let rig = Rig::start().await;
+    let mut nodes = rig.nodes(2).await;
+    for number in 1..=7 {
+        rig.store(hash(number), &mut nodes).await;
+    }
+    let (mut after, mut seen) = (Vec::new(), Vec::new());
+    loop {
+        let request = wire::ListFilesRequest {
+            after: after.clone().into(),
+            limit: 3,
+            prefix: String::new(),
+        };
+        let page = answer(rig.client.clone().list_files(request).await).unwrap();
+        assert!(page.files.len() <= 3);
+        for file in page.files {
+            assert_eq!(file.nodes.len(), 2);
+            after = file.file.unwrap().hash.to_vec();
+            seen.push(after[0]);
+        }
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(seen, [1, 2, 3, 4, 5, 6, 7]);
+
+    let prefix = |prefix: &str| wire::ListFilesRequest {
+        prefix: prefix.to_owned(),
+        ..wire::ListFilesRequest::default()
+    };
+    let found = answer(rig.client.clone().list_files(prefix("05")).await).unwrap();
+    assert_eq!((found.files.len(), found.more), (1, false));
+    let refused = answer(rig.client.clone().list_files(prefix("XY")).await).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidArgument);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_dump_streams_every_record_as_a_line() {
+    let rig = Rig::start().await;
+    let mut nodes = rig.nodes(2).await;
+    for number in 1..=20 {
+        rig.store(hash(number), &mut nodes).await;
+    }
+    let table = "files".to_owned();
+    let mut stream = answer(rig.client.clone().dump(wire::DumpRequest { table }).await).unwrap();
+    let mut text = Vec::new();
+    while let Some(part) = stream.next().await {
+        text.extend_from_slice(&part.unwrap().lines);
+    }
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.ends_with('\n'));
+    assert_eq!(text.lines().count(), 20);
+    assert!(text.contains(&hash(7).to_string()));
+
+    let table = "nonsense".to_owned();
+    let refused = answer(rig.client.clone().dump(wire::DumpRequest { table }).await).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotFound);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_dump_that_nobody_reads_does_not_hold_up_the_stop() {
+    let rig = Rig::start().await;
+    let nodes = rig.nodes(2).await;
+    rig.store_many(&hashes(1_000), &nodes).await;
+    let table = "files".to_owned();
+    let mut stream = answer(rig.client.clone().dump(wire::DumpRequest { table }).await).unwrap();
+    assert!(stream.next().await.is_some());
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn nodes_are_listed_with_what_they_said_of_themselves() {
+    let rig = Rig::start().await;
+    rig.nodes(3).await;
+    let listed = answer(
+        rig.client
+            .clone()
+            .list_nodes(wire::ListNodesRequest {})
+            .await,
+    )
+    .unwrap()
+    .nodes;
+    let names: BTreeSet<&str> = listed
+        .iter()
+        .map(|status| &*status.node.as_ref().unwrap().name)
+        .collect();
+    assert_eq!(names, BTreeSet::from(["node-1", "node-2", "node-3"]));
+    for status in &listed {
+        assert_eq!(status.stats.unwrap().capacity_bytes, 1 << 40);
+        assert_eq!(status.last_report_age_ms, u64::MAX);
+        assert_eq!(status.session_epoch, 1);
+    }
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_namenode_on_the_same_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = NamenodeConfig {
+        dir: dir.path().to_path_buf(),
+        listen: "127.0.0.1:0".to_owned(),
+        ..NamenodeConfig::default()
+    };
+    let first = Namenode::start(config.clone(), Environment::system())
+        .await
+        .unwrap();
+    assert!(
+        Namenode::start(config.clone(), Environment::system())
+            .await
+            .is_err()
+    );
+    assert!(first.stop(Duration::from_secs(5)).await);
+    let again = Namenode::start(config, Environment::system())
+        .await
+        .unwrap();
+    assert!(again.stop(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn hashes_and_ids_that_do_not_parse_are_refused() {
+    let rig = Rig::start().await;
+    rig.nodes(1).await;
+    for length in [0usize, 1, 31, 33, 64] {
+        let request = wire::ReadFileRequest {
+            hash: vec![7; length].into(),
+        };
+        let refused = answer(rig.client.clone().read_file(request).await).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::InvalidArgument, "{length} bytes");
+    }
+    let commit = wire::CommitFilesRequest {
+        files: vec![wire::FileCommit::default()],
+    };
+    let results = answer(rig.client.clone().commit_files(commit).await)
+        .unwrap()
+        .results;
+    assert_eq!(results[0].error_code, ErrorCode::InvalidArgument.number());
+    rig.stop().await;
+}

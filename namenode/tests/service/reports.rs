@@ -1,0 +1,237 @@
+//! What datanodes say they hold: exactly once, in order, and reconciled without trusting old lists.
+
+use richardstore_proto::wire::block_report_request::Step;
+use richardstore_proto::wire::{self, to_bytes};
+use richardstore_proto::{
+    ContentHash, ErrorCode, Generation, RangeDigest, RangeDigests, range_bounds,
+};
+
+use crate::fixture::{Client, FakeNode, Rig, added, answer, entry, hash, removed};
+
+fn digests(held: &[(ContentHash, u64)], with_ranges: bool) -> Step {
+    let mut digests = RangeDigests::default();
+    for (hash, generation) in held {
+        digests.add(hash, Generation(*generation));
+    }
+    let ranges = digests.ranges().iter().enumerate();
+    Step::Digests(wire::ReportDigests {
+        root: Some(digests.root().on_wire(0)),
+        ranges: if with_ranges {
+            ranges
+                .map(|(range, digest)| digest.on_wire(range))
+                .collect()
+        } else {
+            Vec::new()
+        },
+    })
+}
+
+fn range_page(range: usize, entries: Vec<wire::ReplicaEntry>) -> Step {
+    let (_, through) = range_bounds(range).unwrap();
+    let after = match range {
+        0 => Vec::new(),
+        range => range_bounds(range - 1).unwrap().1.as_bytes().to_vec(),
+    };
+    Step::Entries(wire::ReportEntries {
+        after: after.into(),
+        through: to_bytes(through.as_bytes()),
+        entries,
+    })
+}
+
+async fn replicas(client: &Client, number: usize) -> u64 {
+    let nodes = answer(client.clone().list_nodes(wire::ListNodesRequest {}).await)
+        .unwrap()
+        .nodes;
+    nodes[number].replicas
+}
+
+#[tokio::test]
+async fn i10_a_report_that_comes_twice_counts_once() {
+    let rig = Rig::start().await;
+    let mut nodes = rig.nodes(3).await;
+    let generation = rig.store(hash(1), &mut nodes[..2]).await;
+    let event = added(1, hash(1), generation);
+    for _ in 0..2 {
+        let response = nodes[2]
+            .report(&rig.client, vec![event.clone()])
+            .await
+            .unwrap();
+        assert_eq!(response.next_sequence, 2);
+    }
+    assert_eq!(replicas(&rig.client, 2).await, 1);
+    assert_eq!(rig.read(hash(1)).await.unwrap().nodes.len(), 3);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn i10_a_gap_applies_nothing_and_asks_for_what_is_missing() {
+    let rig = Rig::start().await;
+    let mut nodes = rig.nodes(3).await;
+    let generation = rig.store(hash(1), &mut nodes[..2]).await;
+    let early = vec![added(3, hash(1), generation)];
+    let response = nodes[2].report(&rig.client, early).await.unwrap();
+    assert_eq!(response.next_sequence, 1);
+    assert_eq!(replicas(&rig.client, 2).await, 0);
+
+    let torn = vec![added(1, hash(1), generation), added(3, hash(1), generation)];
+    let refused = nodes[2].report(&rig.client, torn).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidArgument);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn i10_events_of_another_journal_are_not_taken() {
+    let rig = Rig::start().await;
+    let mut nodes = rig.nodes(3).await;
+    let generation = rig.store(hash(1), &mut nodes[..2]).await;
+    nodes[2].journal = 99;
+    let events = vec![added(1, hash(1), generation)];
+    let response = nodes[2].report(&rig.client, events).await.unwrap();
+    assert!(response.unregistered);
+    let step = digests(&[], false);
+    assert!(
+        nodes[2]
+            .full_report(&rig.client, step)
+            .await
+            .unwrap()
+            .unregistered
+    );
+    assert_eq!(replicas(&rig.client, 2).await, 0);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_replica_is_struck_off_and_the_file_stays() {
+    let rig = Rig::start().await;
+    let mut nodes = rig.nodes(2).await;
+    let generation = rig.store(hash(1), &mut nodes).await;
+    for node in &nodes {
+        let event = removed(node.next_sequence, hash(1), generation);
+        node.report(&rig.client, vec![event]).await.unwrap();
+    }
+    let found = rig.read(hash(1)).await.unwrap();
+    assert!(found.nodes.is_empty());
+    assert_eq!(rig.info().await.files, 1);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_report_that_agrees_is_one_message() {
+    let rig = Rig::start().await;
+    let mut nodes = rig.nodes(2).await;
+    let generation = rig.store(hash(1), &mut nodes).await;
+    let node = &nodes[0];
+    assert!(
+        node.heartbeat(&rig.client)
+            .await
+            .unwrap()
+            .full_report_wanted
+    );
+    let step = digests(&[(hash(1), generation)], false);
+    let response = node.full_report(&rig.client, step).await.unwrap();
+    assert!(response.root_agrees);
+    let step = Step::Done(wire::ReportDone {
+        sequence: node.next_sequence,
+    });
+    node.full_report(&rig.client, step).await.unwrap();
+    assert!(
+        !node
+            .heartbeat(&rig.client)
+            .await
+            .unwrap()
+            .full_report_wanted
+    );
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_report_asks_for_exactly_what_differs() {
+    let rig = Rig::start().await;
+    let mut nodes = rig.nodes(2).await;
+    let both = rig.store(hash(1), &mut nodes).await;
+    let lost = rig.store(hash(2), &mut nodes).await;
+    let node = &nodes[0];
+    // The datanode holds 1 and 3, the namenode thinks 1 and 2.
+    let held = [(hash(1), both), (hash(3), lost)];
+    let step = digests(&held, false);
+    assert!(
+        !node
+            .full_report(&rig.client, step)
+            .await
+            .unwrap()
+            .root_agrees
+    );
+    let step = digests(&held, true);
+    let response = node.full_report(&rig.client, step).await.unwrap();
+    assert_eq!(response.differing, [2, 3]);
+
+    let response = node
+        .full_report(&rig.client, range_page(2, Vec::new()))
+        .await
+        .unwrap();
+    assert_eq!(
+        (response.announce, response.recheck),
+        (vec![], vec![entry(hash(2), lost)])
+    );
+    let response = node
+        .full_report(&rig.client, range_page(3, vec![entry(hash(3), lost)]))
+        .await
+        .unwrap();
+    assert_eq!(
+        (response.announce, response.recheck),
+        (vec![entry(hash(3), lost)], vec![])
+    );
+    assert_eq!(
+        replicas(&rig.client, 0).await,
+        2,
+        "the report itself changes nothing"
+    );
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn pages_out_of_order_or_out_of_range_are_refused() {
+    let rig = Rig::start().await;
+    let nodes = rig.nodes(1).await;
+    for entries in [
+        vec![entry(hash(9), 1)],
+        vec![entry(hash(2), 1), entry(hash(2), 1)],
+    ] {
+        let refused = nodes[0]
+            .full_report(&rig.client, range_page(2, entries))
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code, ErrorCode::InvalidArgument);
+    }
+    let step = Step::Digests(wire::ReportDigests {
+        root: Some(RangeDigest::default().on_wire(0)),
+        ranges: vec![RangeDigest::default().on_wire(256)],
+    });
+    let refused = nodes[0].full_report(&rig.client, step).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidArgument);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn i05_a_replica_reported_as_bad_is_asked_last() {
+    let rig = Rig::start().await;
+    let mut nodes = rig.nodes(3).await;
+    rig.store(hash(1), &mut nodes).await;
+    let report = |node: &FakeNode| wire::ReportBadReplicaRequest {
+        hash: to_bytes(hash(1).as_bytes()),
+        node_id: node.id(),
+        reason: "checksum".to_owned(),
+    };
+    let mut client = rig.client.clone();
+    client.report_bad_replica(report(&nodes[1])).await.unwrap();
+    client
+        .report_bad_replica(report(&FakeNode::new(99)))
+        .await
+        .unwrap();
+    for _ in 0..6 {
+        let found = rig.read(hash(1)).await.unwrap().nodes;
+        assert_eq!((found.len(), &found[2].node_id), (3, &nodes[1].id()));
+    }
+    rig.stop().await;
+}
