@@ -110,8 +110,6 @@ fn codec() -> impl Options {
         .reject_trailing_bytes()
 }
 
-// By value because it is handed to `map_err`.
-#[allow(clippy::needless_pass_by_value)]
 fn payload_error(error: bincode::Error) -> FrameError {
     FrameError::Payload(error.to_string())
 }

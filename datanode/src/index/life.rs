@@ -117,14 +117,20 @@ impl Index {
             let event = record.added(meta.hash);
             database.commit(&meta.hash, Change::Put(record), sequence, &event)?;
             state.next = sequence.next();
-            state.totals.replace(&meta.hash, present.as_ref(), Some(&record));
+            state
+                .totals
+                .replace(&meta.hash, present.as_ref(), Some(&record));
             Ok(sequence)
         })
     }
 
     /// Takes out a replica that was removed, and journals that, known or not. An entry newer than `generation` stays (I4).
     /// To be called under the lock of the hash.
-    pub fn remove(&self, hash: &ContentHash, generation: Generation) -> Result<Sequence, IndexError> {
+    pub fn remove(
+        &self,
+        hash: &ContentHash,
+        generation: Generation,
+    ) -> Result<Sequence, IndexError> {
         self.change(|database, state| {
             let present = database.replica(hash)?;
             let gone = present.filter(|record| record.generation <= generation);
@@ -159,7 +165,9 @@ impl Index {
                 return Ok(());
             }
             database.put(&meta.hash, &record)?;
-            state.totals.replace(&meta.hash, present.as_ref(), Some(&record));
+            state
+                .totals
+                .replace(&meta.hash, present.as_ref(), Some(&record));
             Ok(())
         })
     }
@@ -215,7 +223,9 @@ impl Index {
     pub fn events(&self, from: Sequence, limit: usize) -> Result<Vec<JournalEvent>, IndexError> {
         let from = from.max(Sequence(1));
         let next = self.check_from(from)?;
-        let length = usize::try_from(next.0 - from.0).unwrap_or(usize::MAX).min(limit);
+        let length = usize::try_from(next.0 - from.0)
+            .unwrap_or(usize::MAX)
+            .min(limit);
         let events = self.read(|database| {
             let events = database.events(from).take(length);
             events

@@ -82,7 +82,7 @@ impl Index {
     /// Opens the index in `dir`, or a new one if it cannot be believed: without the mark at `clean_mark`, after any error
     /// or panic, or of another schema. Takes the mark away before it changes anything.
     ///
-    /// Reads all of a clean index once: about a second for a quarter of a million replicas. Blocks.
+    /// Reads all of a clean index once, which takes seconds for a million replicas. Blocks.
     ///
     /// # Errors
     /// Only when no new index can be made either, or the mark not be taken away.
@@ -131,7 +131,10 @@ fn reopen(
         let database = Database::open(&path, options)?;
         let journal_id = database.journal_id()?;
         let first = database.trimmed_before()?;
-        let next = database.last_event()?.map_or(first, Sequence::next).max(first);
+        let next = database
+            .last_event()?
+            .map_or(first, Sequence::next)
+            .max(first);
         let totals = scan(&database)?;
         if *record != CleanRecord::new(journal_id, next, &totals) {
             return Err(IndexError::Damaged {

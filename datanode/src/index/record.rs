@@ -146,7 +146,10 @@ mod tests {
             .bytes()
             .filter_map(|byte| u8::try_from(char::from(byte).to_digit(16)?).ok())
             .collect();
-        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+        digits
+            .chunks(2)
+            .map(|pair| pair[0] << 4 | pair[1])
+            .collect()
     }
 
     #[test]
@@ -163,7 +166,10 @@ mod tests {
              01 0300000000000000 b3763417",
         );
         assert_eq!(encode(&record).unwrap(), bytes);
-        assert_eq!(decode::<ReplicaRecord>("replicas", "", &bytes).unwrap(), record);
+        assert_eq!(
+            decode::<ReplicaRecord>("replicas", "", &bytes).unwrap(),
+            record
+        );
     }
 
     #[test]
@@ -188,6 +194,9 @@ mod tests {
         let error = hash_of_key(&[0xab, 0x01]).unwrap_err();
         assert!(error.to_string().contains("replicas/ab01"), "{error}");
         assert!(sequence_of_key(&[1, 2, 3]).is_err());
-        assert_eq!(sequence_of_key(&journal_key(Sequence(9))).unwrap(), Sequence(9));
+        assert_eq!(
+            sequence_of_key(&journal_key(Sequence(9))).unwrap(),
+            Sequence(9)
+        );
     }
 }

@@ -77,7 +77,10 @@ fn i10_events_are_numbered_without_gaps_in_the_order_of_their_effect() {
         let (hash, generation) = (event.replica.hash, event.replica.generation);
         if !event.removed {
             replayed.insert(hash, generation);
-        } else if replayed.get(&hash).is_some_and(|present| *present <= generation) {
+        } else if replayed
+            .get(&hash)
+            .is_some_and(|present| *present <= generation)
+        {
             replayed.remove(&hash);
         }
     }
@@ -100,7 +103,12 @@ fn trimmed_events_are_refused_and_numbers_go_on_across_restarts() {
     index.trim(Sequence(5)).unwrap();
     let refused = index.events(Sequence(2_400), 10);
     assert!(
-        matches!(refused, Err(IndexError::Trimmed { first: Sequence(2_401) })),
+        matches!(
+            refused,
+            Err(IndexError::Trimmed {
+                first: Sequence(2_401)
+            })
+        ),
         "{refused:?}"
     );
     assert_eq!(index.events(Sequence(2_401), 1_000).unwrap().len(), 100);
@@ -112,7 +120,9 @@ fn trimmed_events_are_refused_and_numbers_go_on_across_restarts() {
     assert_eq!(index.events(Sequence(2_501), 10).unwrap(), []);
     assert!(matches!(
         index.events(Sequence(1), 10),
-        Err(IndexError::Trimmed { first: Sequence(2_501) })
+        Err(IndexError::Trimmed {
+            first: Sequence(2_501)
+        })
     ));
     assert_eq!(index.count(), 2_500);
 }

@@ -22,7 +22,10 @@ fn a_clean_close_keeps_journal_sequence_entries_and_events() {
     assert_eq!((index.journal_id(), index.next_sequence()), identity);
     assert_eq!(holdings(&index), before);
     assert_eq!(index.events(Sequence(1), 1000).unwrap(), events);
-    assert_eq!(index.get(&hash(8)).unwrap().unwrap().last_verified_ms, Some(123));
+    assert_eq!(
+        index.get(&hash(8)).unwrap().unwrap().last_verified_ms,
+        Some(123)
+    );
     assert_eq!(index.add(&meta(999, 999)).unwrap(), identity.1);
 }
 

@@ -9,7 +9,10 @@ fn rates_are_printed_and_no_add_is_lost() {
     let count = std::env::var("INDEX_RATE_COUNT").map_or(4_000, |count| count.parse().unwrap());
     let rate = |since: Instant| {
         let elapsed = since.elapsed();
-        format!("{} /s", u128::from(count) * 1_000_000 / elapsed.as_micros().max(1))
+        format!(
+            "{} /s",
+            u128::from(count) * 1_000_000 / elapsed.as_micros().max(1)
+        )
     };
     let place = Place::new();
     let index = place.begin(&RebuildReason::FirstStart);
@@ -43,7 +46,11 @@ fn rates_are_printed_and_no_add_is_lost() {
 
     let started = Instant::now();
     let index = place.reopen();
-    println!("{} replicas opened in {:?}", index.count(), started.elapsed());
+    println!(
+        "{} replicas opened in {:?}",
+        index.count(),
+        started.elapsed()
+    );
     assert_eq!(index.count(), 2 * count);
     assert_eq!(index.next_sequence(), Sequence(2 * count + 1));
 
