@@ -23,7 +23,11 @@ mod view;
 mod writes;
 
 #[cfg(test)]
+mod crash_disk;
+#[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod model;
 
 pub use counters::Counts;
 pub use dump::{Table, UnknownTable};
