@@ -113,16 +113,45 @@ mod tests {
 
     #[test]
     fn settings_that_contradict_each_other_are_named() {
-        let wrong: [(&str, fn(&mut NamenodeConfig)); 5] = [
-            ("replication", |config| config.replication = 65),
-            ("min_replication", |config| config.min_replication = 4),
-            ("stale_after_ms", |config| config.stale_after_ms = 1_500),
-            ("dead_after_ms", |config| config.dead_after_ms = 5_000),
-            ("write_timeout_ms", |config| config.write_timeout_ms = 0),
+        let sound = NamenodeConfig::default;
+        let wrong = [
+            (
+                "replication",
+                NamenodeConfig {
+                    replication: 65,
+                    ..sound()
+                },
+            ),
+            (
+                "min_replication",
+                NamenodeConfig {
+                    min_replication: 4,
+                    ..sound()
+                },
+            ),
+            (
+                "stale_after_ms",
+                NamenodeConfig {
+                    stale_after_ms: 1_500,
+                    ..sound()
+                },
+            ),
+            (
+                "dead_after_ms",
+                NamenodeConfig {
+                    dead_after_ms: 5_000,
+                    ..sound()
+                },
+            ),
+            (
+                "write_timeout_ms",
+                NamenodeConfig {
+                    write_timeout_ms: 0,
+                    ..sound()
+                },
+            ),
         ];
-        for (setting, change) in wrong {
-            let mut config = NamenodeConfig::default();
-            change(&mut config);
+        for (setting, config) in wrong {
             assert_eq!(config.check().unwrap_err().setting, setting);
         }
     }

@@ -1,7 +1,9 @@
-//! The gRPC face of the namenode. This file only maps calls to functions: `writes` and `files` are what clients ask,
+//! The gRPC face of the namenode. This file only maps calls to functions: `allocations`, `writes` and `files` are what clients
+//! ask,
 //! `nodes`, `commands` and `reports` what datanodes ask, `cluster` and `dump` what operators
 //! ask.
 
+mod allocations;
 mod cluster;
 mod commands;
 mod dump;
@@ -56,7 +58,7 @@ impl NameNode for NameNodeService {
         &self,
         request: Request<wire::WriteFileRequest>,
     ) -> Result<Response<wire::WriteFileResponse>, Status> {
-        call!(self, request, writes::write_file)
+        call!(self, request, allocations::write_file)
     }
 
     async fn renew_writes(

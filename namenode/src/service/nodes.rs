@@ -2,7 +2,7 @@
 
 use richardstore_proto::wire::{self, WireError, node_id_field};
 use richardstore_proto::{
-    ClusterId, DataNodeInfo, ErrorCode, JournalId, NodeStats, Sequence, SessionEpoch, StoreError,
+    ClusterId, DataNodeInfo, ErrorCode, JournalId, NodeStats, SessionEpoch, StoreError,
 };
 
 use crate::mutation::{Mutation, Reply};
@@ -36,7 +36,6 @@ pub async fn register(
         generation: 0,
     })?;
     check_address(&node.address)?;
-    check_journal(shared, &node, journal_id, Sequence(request.journal_next))?;
     let mutation = Mutation::RegisterNode {
         node_id: node.node_id,
         session_epoch: session,
@@ -60,6 +59,13 @@ pub async fn register(
             format!("node {} registered and has no record", node.node_id),
         )
     })?;
+    if request.journal_next < next_sequence.0 {
+        // It learns it from the answer, and starts a new journal: its next events would pass for repetitions.
+        tracing::warn!(
+            node = %record.node_id, ours = next_sequence.0, theirs = request.journal_next,
+            "the datanode's journal went back"
+        );
+    }
     tracing::info!(
         node = %record.node_id, name = record.name, address = record.address, rack = record.rack,
         session = session.0, next_sequence = next_sequence.0, journal_changed, version = request.version,
@@ -172,29 +178,6 @@ fn check_epoch(shared: &Shared, seen: u64) -> Result<(), StoreError> {
         format!(
             "this namenode is at epoch {}, the datanode has seen {seen}",
             shared.epoch
-        ),
-    ))
-}
-
-/// A journal that goes on with numbers already applied would have its next events taken for repetitions and lost.
-fn check_journal(
-    shared: &Shared,
-    node: &DataNodeInfo,
-    journal_id: JournalId,
-    next: Sequence,
-) -> Result<(), StoreError> {
-    let Some(known) = shared.metadata.view()?.node_by_id(&node.node_id)? else {
-        return Ok(());
-    };
-    if known.journal_id != Some(journal_id) || next >= known.next_sequence {
-        return Ok(());
-    }
-    Err(StoreError::new(
-        ErrorCode::Conflict,
-        format!(
-            "node {}: its journal {journal_id} continues at {next}, but events before {} were applied already; its \
-             index has to be rebuilt",
-            node.node_id, known.next_sequence
         ),
     ))
 }

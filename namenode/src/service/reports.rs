@@ -62,29 +62,34 @@ fn reporter(
         .map(|record| record.index))
 }
 
+/// The root alone first, then all ranges.
 fn compare_digests(
     shared: &Shared,
     index: NodeIndex,
     theirs: wire::ReportDigests,
 ) -> Result<wire::BlockReportResponse, StoreError> {
-    let root = RangeDigest::try_from(&theirs.root.ok_or(WireError::Missing("root"))?)?;
     let ours = shared.metadata.view()?.digests(index)?;
     if let Some(node) = shared.soft().cluster.get_mut(index) {
         node.report.begin();
     }
-    let mut response = wire::BlockReportResponse {
-        root_agrees: ours.root() == root,
-        ..wire::BlockReportResponse::default()
-    };
-    if !theirs.ranges.is_empty() {
-        let ranges = range_digests(theirs.ranges)?;
-        response.differing = ours
-            .differing(&ranges)
-            .into_iter()
-            .filter_map(|range| u32::try_from(range).ok())
-            .collect();
+    if theirs.ranges.is_empty() {
+        let root = theirs.root.ok_or(WireError::Missing("root"))?;
+        return Ok(wire::BlockReportResponse {
+            root_agrees: ours.root() == RangeDigest::try_from(&root)?,
+            ..wire::BlockReportResponse::default()
+        });
     }
-    Ok(response)
+    let theirs = range_digests(theirs.ranges)?;
+    let differing: Vec<u32> = ours
+        .differing(&theirs)
+        .into_iter()
+        .filter_map(|range| u32::try_from(range).ok())
+        .collect();
+    Ok(wire::BlockReportResponse {
+        root_agrees: differing.is_empty(),
+        differing,
+        ..wire::BlockReportResponse::default()
+    })
 }
 
 async fn compare_entries(

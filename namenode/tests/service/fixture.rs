@@ -22,6 +22,7 @@ pub type Client = NameNodeClient<Channel>;
 /// A namenode that can be stopped and started again on its directory.
 pub struct Rig {
     pub client: Client,
+    channel: Channel,
     config: NamenodeConfig,
     namenode: Option<Namenode>,
     _dir: Arc<TempDir>,
@@ -43,9 +44,10 @@ impl Rig {
             ..NamenodeConfig::default()
         };
         change(&mut config);
-        let (namenode, client) = serve(&config).await;
+        let (namenode, channel) = serve(&config).await;
         Self {
-            client,
+            client: NameNodeClient::new(channel.clone()),
+            channel,
             config,
             namenode: Some(namenode),
             _dir: dir,
@@ -59,9 +61,10 @@ impl Rig {
             namenode.stop(STOP_LIMIT).await,
             "the namenode stops in time"
         );
-        let (namenode, client) = serve(&self.config).await;
+        let (namenode, channel) = serve(&self.config).await;
         self.namenode = Some(namenode);
-        self.client = client;
+        self.client = NameNodeClient::new(channel.clone());
+        self.channel = channel;
     }
 
     pub async fn stop(mut self) {
@@ -74,6 +77,11 @@ impl Rig {
 
     pub fn namenode(&self) -> &Namenode {
         self.namenode.as_ref().unwrap()
+    }
+
+    /// The connection, for other services than the namenode's.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     /// Nodes 1 to `count`, registered.
@@ -173,7 +181,7 @@ impl Rig {
     }
 }
 
-async fn serve(config: &NamenodeConfig) -> (Namenode, Client) {
+async fn serve(config: &NamenodeConfig) -> (Namenode, Channel) {
     let environment = Environment {
         channels: Channels::new(tcp_dial()),
         ..Environment::system()
@@ -185,7 +193,7 @@ async fn serve(config: &NamenodeConfig) -> (Namenode, Client) {
         .channels
         .get(&namenode.address().to_string())
         .unwrap();
-    (namenode, NameNodeClient::new(channel))
+    (namenode, channel)
 }
 
 /// A datanode without a disk.

@@ -7,6 +7,9 @@ use richardstore_namenode::{Namenode, NamenodeConfig};
 use richardstore_proto::{ErrorCode, wire};
 use richardstore_runtime::Environment;
 use tokio_stream::StreamExt;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::fixture::{Rig, answer, hash, hashes};
 
@@ -98,6 +101,33 @@ async fn a_dump_that_nobody_reads_does_not_hold_up_the_stop() {
     let table = "files".to_owned();
     let mut stream = answer(rig.client.clone().dump(wire::DumpRequest { table }).await).unwrap();
     assert!(stream.next().await.is_some());
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_streams_of_those_who_watch_the_health() {
+    let rig = Rig::start().await;
+    let channel = rig.channel();
+    let mut health = HealthClient::new(channel);
+    let service = "richardstore.v1.NameNode".to_owned();
+    let request = HealthCheckRequest { service };
+    let checked = health.check(request.clone()).await.unwrap().into_inner();
+    assert_eq!(checked.status(), ServingStatus::Serving);
+    let mut watch = health.watch(request).await.unwrap().into_inner();
+    assert!(watch.next().await.unwrap().is_ok());
+    rig.stop().await;
+    assert!(watch.next().await.is_none_or(|answer| answer.is_err()));
+}
+
+#[tokio::test]
+async fn i11_a_message_over_the_limit_is_refused() {
+    let rig = Rig::start().await;
+    let request = wire::DumpRequest {
+        table: "x".repeat(wire::MAX_MESSAGE_BYTES + 1),
+    };
+    let refused = answer(rig.client.clone().dump(request).await).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::PayloadTooLarge);
+    assert_eq!(rig.info().await.epoch, 1, "others are served");
     rig.stop().await;
 }
 

@@ -15,7 +15,7 @@ fn digests(held: &[(ContentHash, u64)], with_ranges: bool) -> Step {
     }
     let ranges = digests.ranges().iter().enumerate();
     Step::Digests(wire::ReportDigests {
-        root: Some(digests.root().on_wire(0)),
+        root: (!with_ranges).then(|| digests.root().on_wire(0)),
         ranges: if with_ranges {
             ranges
                 .map(|(range, digest)| digest.on_wire(range))
