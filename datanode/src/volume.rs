@@ -177,6 +177,7 @@ impl Volume {
     }
 
     /// Looks at the directory and journals what it holds of `entry.hash`, because the namenode believes otherwise.
+    /// Of a replica that is there and cannot be read nothing is journaled: it is neither held nor gone.
     pub(crate) fn reconcile(&self, entry: &ReplicaEntry) -> Result<(), VolumeError> {
         let _open = self.enter()?;
         self.store.with_lock(&entry.hash, || {
@@ -355,9 +356,14 @@ impl Volume {
 
     /// Runs under the hash's lock: what is entered is what is there at this moment, not what the walk saw a while ago.
     fn restore(&self, hash: &ContentHash) -> Result<(), VolumeError> {
-        self.store.with_lock(hash, || match self.store.meta(hash)? {
-            Some(meta) => self.with_index(|index| index.restore(&meta)),
-            None => Ok(()),
+        self.store.with_lock(hash, || match self.store.meta(hash) {
+            Ok(Some(meta)) => self.with_index(|index| index.restore(&meta)),
+            Ok(None) => Ok(()),
+            // One bad file must not keep all others out of the index. Reports and scrubs find it by its absence.
+            Err(error) => {
+                tracing::warn!(%hash, %error, "not entered into the index");
+                Ok(())
+            }
         })
     }
 

@@ -243,4 +243,47 @@ mod tests {
         assert!(settled.acknowledged.is_empty());
         assert_eq!(settled.failed.len(), 2);
     }
+
+    fn write_to(chain: Vec<DataNodeInfo>) -> WriteHeader {
+        WriteHeader {
+            generation: Generation(1),
+            chain,
+            size_hint: 0,
+            cluster_id: richardstore_proto::ClusterId::new([1; 16]),
+            request_id: String::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_takes_nothing_is_given_up_and_the_sender_goes_on() {
+        let (peers, mut dialled) = mpsc::unbounded_channel();
+        let channels = Channels::new(std::sync::Arc::new(move |_| {
+            let (ours, theirs) = tokio::io::duplex(1 << 10);
+            let kept = peers.send(theirs);
+            Box::pin(async move {
+                assert!(kept.is_ok());
+                Ok(Box::new(ours) as Box<_>)
+            })
+        }));
+        let mut sender = PipelineSender::open(&channels, write_to(vec![node(1)])).unwrap();
+        let stuck = dialled.recv().await;
+        for _ in 0..100 {
+            sender.send(Bytes::from(vec![0; 256 << 10])).await;
+        }
+        assert!(!sender.is_alive());
+        let trailer = WriteTrailer {
+            hash: richardstore_proto::ContentHash::EMPTY,
+            blake3_root: richardstore_proto::Blake3Root::new([0; 32]),
+            size: 0,
+        };
+        let result = sender.finish(trailer).await;
+        assert_eq!(result.failed[0].code, ErrorCode::RequestTimeout);
+        drop(stuck);
+    }
+
+    #[test]
+    fn a_chain_without_nodes_needs_no_sender() {
+        let channels = Channels::new(richardstore_runtime::tcp_dial());
+        assert!(PipelineSender::open(&channels, write_to(Vec::new())).is_none());
+    }
 }

@@ -9,10 +9,10 @@ use richardstore_proto::{
     ContentHash, RANGES, RangeDigest, RangeDigests, ReplicaEntry, Sequence, StoreError,
     range_bounds,
 };
+use richardstore_store::ReadError;
 
 use super::reporter::{ReportEnd, Reporting};
-use crate::index::Index;
-use crate::index::IndexError;
+use crate::index::{Index, IndexError};
 use crate::pipeline::offload_failed;
 use crate::volume::VolumeError;
 
@@ -79,15 +79,20 @@ impl Reporting<'_> {
         }
         let volume = self.node.volume.clone();
         let looked = self.node.environment.offload.run(move || {
-            for entry in &asked {
-                volume.reconcile(entry)?;
-            }
-            Ok::<_, VolumeError>(())
+            asked
+                .iter()
+                .filter_map(|entry| Some((entry.hash, volume.reconcile(entry).err()?)))
+                .collect::<Vec<_>>()
         });
-        Ok(looked
-            .await
-            .map_err(offload_failed)?
-            .map_err(StoreError::from)?)
+        // One bad replica must not keep the rest of the report back.
+        for (hash, error) in looked.await.map_err(offload_failed)? {
+            if matches!(error, VolumeError::Read(ReadError::Corrupt { .. })) {
+                self.node.bad_replicas.found(hash, error.to_string());
+            } else {
+                tracing::warn!(%hash, %error, "a replica in question could not be looked at");
+            }
+        }
+        Ok(())
     }
 
     async fn ask_index<T: Send + 'static>(
