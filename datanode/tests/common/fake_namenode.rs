@@ -176,7 +176,8 @@ fn compare_entries(
         .map(|entry| (entry.hash, entry.generation))
         .collect();
     for (&hash, &generation) in &held {
-        if view.replicas.get(&hash) != Some(&generation) {
+        // One that is known with a newer generation is rechecked below.
+        if view.replicas.get(&hash).is_none_or(|known| *known < generation) {
             answer
                 .announce
                 .push(ReplicaEntry { hash, generation }.into());
@@ -184,7 +185,7 @@ fn compare_entries(
     }
     for (&hash, &generation) in &view.replicas {
         let listed = after.is_none_or(|after| hash > after) && hash <= through;
-        if listed && !held.contains_key(&hash) {
+        if listed && held.get(&hash).is_none_or(|held| *held < generation) {
             answer
                 .recheck
                 .push(ReplicaEntry { hash, generation }.into());
