@@ -130,6 +130,13 @@ impl Cluster {
             .is_some_and(|node| node.report.applied(next, now_ms))
     }
 
+    /// Event: the namenode itself was held up for `gap_ms`. It cannot know who was silent in that time.
+    pub fn excuse(&mut self, gap_ms: u64, now_ms: u64) {
+        for node in self.nodes.values_mut() {
+            node.excuse(gap_ms, now_ms);
+        }
+    }
+
     /// Event: time passed. Who is heard or missed now and was not at the last tick.
     pub fn tick(&mut self, now_ms: u64) -> Vec<Transition> {
         let mut transitions = Vec::new();

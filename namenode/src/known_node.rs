@@ -99,6 +99,11 @@ impl KnownNode {
         }
     }
 
+    /// Nobody was listening for `gap_ms`: that silence was not its own.
+    pub fn excuse(&mut self, gap_ms: u64, now_ms: u64) {
+        self.heard_ms = self.heard_ms.saturating_add(gap_ms).min(now_ms);
+    }
+
     /// A write of `bytes` (0 is unknown) was placed on it.
     pub fn promise(&mut self, bytes: u64) {
         let promise = &mut self.promised.now;

@@ -67,6 +67,8 @@ fn turn(at: usize, count: usize, seed: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::{any, prop, prop_assert_eq, proptest};
+    use std::collections::BTreeSet;
 
     fn holder(index: u32, state: NodeState) -> Holder {
         Holder {
@@ -128,6 +130,40 @@ mod tests {
         assert_eq!(asked(&holders, 0), [1, 2]);
         holders[0].active_reads = 40;
         assert_eq!(asked(&holders, 0), [2, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_good_holder_is_offered_once_and_before_all_others(
+            nodes in prop::collection::vec((0usize..5, any::<bool>(), any::<u32>()), 0..12),
+            seed in any::<u64>(),
+        ) {
+            let states = [
+                NodeState::Live,
+                NodeState::Decommissioning,
+                NodeState::Decommissioned,
+                NodeState::Stale,
+                NodeState::Dead,
+            ];
+            let holders: Vec<Holder> = (0..)
+                .zip(nodes)
+                .map(|(index, (state, suspect, active_reads))| Holder {
+                    suspect,
+                    active_reads,
+                    ..holder(index, states[state])
+                })
+                .collect();
+            let good = |index: &u32| {
+                let found = holders.iter().find(|holder| holder.index.0 == *index).unwrap();
+                found.state != NodeState::Dead && !found.suspect
+            };
+            let asked = asked(&holders, seed);
+            let unique: BTreeSet<&u32> = asked.iter().collect();
+            prop_assert_eq!(unique.len(), asked.len());
+            let all_good = (0..).take(holders.len()).filter(good).count();
+            prop_assert_eq!(asked.iter().take_while(|index| good(index)).count(), all_good);
+            prop_assert_eq!(asked.is_empty(), holders.is_empty());
+        }
     }
 
     #[test]

@@ -49,6 +49,13 @@ impl SafeMode {
         over
     }
 
+    /// The namenode was held up for `gap_ms`: nobody could come back in that time.
+    pub fn prolong(&mut self, gap_ms: u64) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.until_ms = waiting.until_ms.saturating_add(gap_ms);
+        }
+    }
+
     /// Commands are withheld.
     pub fn is_on(&self) -> bool {
         self.waiting.is_some()

@@ -1,6 +1,6 @@
 //! [`SoftState`]: everything the namenode knows that a restart may lose, behind one lock.
 
-use richardstore_proto::{NodeStats, SessionEpoch};
+use richardstore_proto::{NodeId, NodeStats, SessionEpoch};
 
 use crate::cluster::{Cluster, SessionRefusal, Transition};
 use crate::record::{NodeIndex, NodeRecord};
@@ -16,6 +16,7 @@ pub struct SoftState {
     pub safe_mode: SafeMode,
     /// Replicas reported as bad.
     pub suspects: Suspects,
+    ticked_ms: u64,
 }
 
 /// What a tick brought.
@@ -25,6 +26,8 @@ pub struct Tick {
     pub transitions: Vec<Transition>,
     /// Safe mode ended.
     pub safe_mode_over: bool,
+    /// For how long the namenode was held up before this tick, in milliseconds, where that was long.
+    pub paused_ms: Option<u64>,
 }
 
 impl SoftState {
@@ -36,6 +39,7 @@ impl SoftState {
             cluster,
             safe_mode,
             suspects: Suspects::default(),
+            ticked_ms: 0,
         }
     }
 
@@ -45,9 +49,18 @@ impl SoftState {
         self.observe(now_ms)
     }
 
-    /// Event: time passed.
+    /// Event: time passed. Ticks come far more often than nodes turn stale; where they did not, the process or its machine
+    /// was stopped, and the silence of the nodes is its own.
     pub fn tick(&mut self, now_ms: u64) -> Tick {
+        let gap_ms = now_ms.saturating_sub(self.ticked_ms);
+        self.ticked_ms = now_ms;
+        let paused_ms = (gap_ms >= self.cluster.timeouts().stale_after_ms / 2).then_some(gap_ms);
+        if let Some(gap_ms) = paused_ms {
+            self.cluster.excuse(gap_ms, now_ms);
+            self.safe_mode.prolong(gap_ms);
+        }
         Tick {
+            paused_ms,
             transitions: self.cluster.tick(now_ms),
             safe_mode_over: self.observe(now_ms),
         }
@@ -59,7 +72,7 @@ impl SoftState {
     /// [`SessionRefusal`].
     pub fn session(
         &self,
-        node_id: &richardstore_proto::NodeId,
+        node_id: &NodeId,
         session: SessionEpoch,
     ) -> Result<NodeIndex, SessionRefusal> {
         self.cluster.session(node_id, session)
@@ -68,5 +81,52 @@ impl SoftState {
     fn observe(&mut self, now_ms: u64) -> bool {
         let census = self.cluster.census(now_ms);
         self.safe_mode.observe(census.back, census.members, now_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::liveness::Timeouts;
+    use crate::record::NodeAdmin;
+    use richardstore_proto::Sequence;
+
+    fn one_known_node() -> SoftState {
+        let record = NodeRecord {
+            node_id: NodeId::new([1; 16]),
+            index: NodeIndex(1),
+            name: "node-1".to_owned(),
+            address: "127.0.0.1:1".to_owned(),
+            rack: String::new(),
+            session_epoch: SessionEpoch(1),
+            journal_id: None,
+            next_sequence: Sequence(1),
+            admin: NodeAdmin::InService,
+            registered_ms: 0,
+            replicas: 0,
+            bytes: 0,
+            commands: 0,
+        };
+        let timeouts = Timeouts {
+            stale_after_ms: 5_000,
+            dead_after_ms: 30_000,
+        };
+        SoftState::at_start(Cluster::at_start(vec![record], timeouts, 1_000, 0))
+    }
+
+    #[test]
+    fn a_namenode_that_was_stopped_for_an_hour_calls_no_node_dead() {
+        let mut soft = one_known_node();
+        assert_eq!(soft.tick(500).paused_ms, None);
+        let tick = soft.tick(3_600_500);
+        assert_eq!(tick.paused_ms, Some(3_600_000));
+        assert_eq!(tick.transitions, []);
+        assert!(soft.safe_mode.is_on(), "the time to come back counts anew");
+        let mut now_ms = 3_600_500;
+        while soft.cluster.census(now_ms).dead == 0 {
+            now_ms += 500;
+            assert_eq!(soft.tick(now_ms).paused_ms, None);
+        }
+        assert_eq!(now_ms, 3_630_000);
     }
 }

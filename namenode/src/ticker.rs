@@ -46,6 +46,12 @@ fn observe(shared: &Shared) {
     let now_ms = shared.now_ms();
     let mut soft = shared.soft();
     let tick = soft.tick(now_ms);
+    if let Some(paused_ms) = tick.paused_ms {
+        tracing::warn!(
+            paused_ms,
+            "the namenode was held up; its datanodes get as much more time"
+        );
+    }
     for transition in &tick.transitions {
         if let Some(node) = soft.cluster.get(transition.index) {
             log(transition, &node.name, node.silent_ms(now_ms));

@@ -25,15 +25,17 @@ pub struct HandedOut {
 
 /// The next due commands of `index` that it does not have in its hands. None in safe mode (I7).
 pub async fn hand_out(shared: &Shared, index: NodeIndex) -> Result<HandedOut, StoreError> {
+    let look_ahead = {
+        let soft = shared.soft();
+        match soft.cluster.get(index) {
+            Some(node) if !soft.safe_mode.is_on() => node.delivery.look_ahead(),
+            _ => return Ok(HandedOut::default()),
+        }
+    };
     let view = shared.metadata.view()?;
-    if shared.soft().safe_mode.is_on() || view.command_count(index)? == 0 {
+    if view.command_count(index)? == 0 {
         return Ok(HandedOut::default());
     }
-    let look_ahead = shared
-        .soft()
-        .cluster
-        .get(index)
-        .map_or(0, |node| node.delivery.look_ahead());
     let due = view.commands(index, shared.wall_ms(), look_ahead)?;
     let attempts: Vec<(CommandId, u32)> = due
         .iter()

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use richardstore_proto::wire::{self, WireError, list_field, node_id_field};
 use richardstore_proto::{ErrorCode, FileInfo, Generation, MAX_REPLICATION, NodeId, StoreError};
 
-use crate::mutation::{Mutation, MutationError, Reply};
+use crate::mutation::{Mutation, Reply};
 use crate::service::allocations::{needed_replicas, replication};
 use crate::service::unexpected;
 use crate::shared::Shared;
@@ -121,7 +121,11 @@ fn check_acknowledgements(
         .iter()
         .find(|id| shared.soft().cluster.by_id(id).is_none())
     {
-        return Err(MutationError::NodeIdUnknown(*unknown).into());
+        // Not "not found": that would be read as a missing file.
+        return Err(StoreError::new(
+            ErrorCode::Conflict,
+            format!("{}: node {unknown} never registered", file.hash),
+        ));
     }
     if nodes.len() < needed {
         return Err(StoreError::new(

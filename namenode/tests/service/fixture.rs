@@ -75,6 +75,12 @@ impl Rig {
         );
     }
 
+    /// Stops it with a limit that calls under way may outlast.
+    pub async fn abandon(mut self, limit: Duration) {
+        let namenode = self.namenode.take().unwrap();
+        let _ = namenode.stop(limit).await;
+    }
+
     pub fn namenode(&self) -> &Namenode {
         self.namenode.as_ref().unwrap()
     }

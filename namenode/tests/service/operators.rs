@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use richardstore_namenode::{Namenode, NamenodeConfig};
+use richardstore_proto::wire::name_node_client::NameNodeClient;
 use richardstore_proto::{ErrorCode, wire};
-use richardstore_runtime::Environment;
+use richardstore_runtime::{Environment, Offload};
+use tokio::time::Instant;
 use tokio_stream::StreamExt;
+use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -129,6 +132,57 @@ async fn i11_a_message_over_the_limit_is_refused() {
     assert_eq!(refused.code, ErrorCode::PayloadTooLarge);
     assert_eq!(rig.info().await.epoch, 1, "others are served");
     rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_does_not_keep_the_process() {
+    let rig = Rig::start().await;
+    let nodes = rig.nodes(2).await;
+    rig.store_many(&hashes(4_000), &nodes).await;
+    let address = format!("http://{}", rig.namenode().address());
+    // A small window stands in for a big dump: the rest waits in the namenode.
+    let endpoint = Endpoint::from_shared(address)
+        .unwrap()
+        .initial_stream_window_size(65_535)
+        .initial_connection_window_size(65_535);
+    let mut client = NameNodeClient::new(endpoint.connect().await.unwrap());
+    let table = "files".to_owned();
+    let mut stream = answer(client.dump(wire::DumpRequest { table }).await).unwrap();
+    let begun = Instant::now();
+    rig.abandon(Duration::from_secs(1)).await;
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let mut ended = None;
+    while let Some(part) = stream.next().await {
+        ended = Some(part.is_ok());
+    }
+    assert_eq!(
+        ended,
+        Some(false),
+        "a dump that was cut does not look whole"
+    );
+}
+
+#[tokio::test]
+async fn a_simulation_without_threads_gets_the_same_dump() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = NamenodeConfig {
+        dir: dir.path().to_path_buf(),
+        listen: "127.0.0.1:0".to_owned(),
+        ..NamenodeConfig::default()
+    };
+    let environment = Environment {
+        offload: Offload::Inline,
+        ..Environment::system()
+    };
+    let namenode = Namenode::start(config, environment.clone()).await.unwrap();
+    let address = namenode.address().to_string();
+    let mut client = NameNodeClient::new(environment.channels.get(&address).unwrap());
+    let table = "meta".to_owned();
+    let mut stream = answer(client.dump(wire::DumpRequest { table }).await).unwrap();
+    let part = stream.next().await.unwrap().unwrap();
+    assert!(part.lines.starts_with(b"{\"key\":\"schema\""));
+    drop(stream);
+    assert!(namenode.stop(Duration::from_secs(5)).await);
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ async fn i01_too_few_acknowledgements_are_no_upload() {
     let unknown = rig
         .commit(hash(1), generation, &[&nodes[0], &stranger])
         .await;
-    assert_eq!(unknown.unwrap_err().code, ErrorCode::NotFound);
+    assert_eq!(unknown.unwrap_err().code, ErrorCode::Conflict);
     assert_eq!(rig.info().await.files, 0);
     rig.commit(hash(1), generation, &[&nodes[0], &nodes[1]])
         .await
