@@ -212,3 +212,203 @@ fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::{any, prop, proptest};
+    use richardstore_proto::{JournalId, NodeId, Sequence, SessionEpoch};
+
+    use super::super::counters::Counters;
+    use crate::record::{CommandRecordAction, NodeAdmin, ParkedReplica, TombstoneHolder};
+
+    const HASH: ContentHash = ContentHash::new([7; 32]);
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn file() -> FileRecord {
+        let replica = |node, generation| Replica {
+            node: NodeIndex(node),
+            generation: Generation(generation),
+        };
+        FileRecord {
+            size: 0x0102,
+            blake3_root: Blake3Root::new([0xbb; 32]),
+            replication: 3,
+            generation: Generation(1000),
+            created_ms: 0x0304,
+            replicas: vec![replica(1, 1000), replica(2, 998), replica(300, 1001)],
+        }
+    }
+
+    #[test]
+    fn a_file_on_disk_does_not_change() {
+        let bytes = encode_file(&HASH, &file()).unwrap();
+        let golden = concat!(
+            "01",               // version
+            "0201000000000000", // size
+            "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+            "03",               // replication
+            "e803000000000000", // generation
+            "0403000000000000", // created
+            "0700000000000000", // bytes of replicas
+            "0100",             // node 1, the file's generation
+            "0204",             // node 2, two behind
+            "ac0201",           // node 300, one ahead
+            "4924a931",         // checksum
+        );
+        assert_eq!(hex(&bytes), golden);
+        assert_eq!(decode_file(&HASH, &bytes), Ok(file()));
+    }
+
+    #[test]
+    fn three_replicas_of_a_file_take_76_bytes() {
+        let mut record = file();
+        record.replicas.truncate(1);
+        for node in 2..=3 {
+            record.replicas.push(Replica {
+                node: NodeIndex(node),
+                generation: record.generation,
+            });
+        }
+        assert_eq!(encode_file(&HASH, &record).unwrap().len(), 76);
+    }
+
+    #[test]
+    fn the_other_records_on_disk_do_not_change() {
+        let node = NodeRecord {
+            node_id: NodeId::new([1; 16]),
+            index: NodeIndex(2),
+            name: "n".to_owned(),
+            address: "a:1".to_owned(),
+            rack: String::new(),
+            session_epoch: SessionEpoch(3),
+            journal_id: Some(JournalId::new([4; 16])),
+            next_sequence: Sequence(5),
+            admin: NodeAdmin::Decommissioning,
+            registered_ms: 6,
+            replicas: 7,
+            bytes: 8,
+            commands: 9,
+        };
+        let tombstone = TombstoneRecord {
+            generation: Generation(1),
+            deleted_ms: 2,
+            holders: vec![TombstoneHolder {
+                node: NodeIndex(3),
+                command: CommandId(4),
+            }],
+        };
+        let delete = command(CommandRecordAction::Delete {
+            hash: HASH,
+            generation: Generation(5),
+        });
+        let replicate = command(CommandRecordAction::Replicate {
+            hash: HASH,
+            targets: vec![NodeIndex(6)],
+        });
+        let write = WriteRecord {
+            count: 2,
+            open: 3,
+            expires_at_ms: 4,
+            parked: vec![ParkedReplica {
+                node: NodeIndex(5),
+                generation: Generation(6),
+                hash: HASH,
+            }],
+        };
+        let digest = RangeDigest { count: 1, sum: 2 };
+        let all = [
+            encode("node", &node).unwrap(),
+            encode("tombstone", &tombstone).unwrap(),
+            encode_command((1, 2), &delete).unwrap(),
+            encode_command((1, 2), &replicate).unwrap(),
+            encode("write", &write).unwrap(),
+            encode_digest(&digest).unwrap(),
+            encode("counters", &Counters::default()).unwrap(),
+        ];
+        let checksums: Vec<String> = all
+            .iter()
+            .map(|bytes| format!("{} {}", bytes.len(), hex(&bytes[bytes.len() - 4..])))
+            .collect();
+        assert_eq!(checksums, GOLDEN);
+
+        assert_eq!(decode_node(NodeIndex(2), &all[0]), Ok(node));
+        assert_eq!(decode_tombstone(&HASH, &all[1]), Ok(tombstone));
+        assert_eq!(decode_command((1, 2), &all[2]), Ok(delete));
+        assert_eq!(decode_command((1, 2), &all[3]), Ok(replicate));
+        assert_eq!(decode_write(Generation(1), &all[4]), Ok(write));
+        assert_eq!(decode_digest((1, 2), &all[5]), Ok(digest));
+        assert_eq!(decode("counters", &all[6]), Ok(Counters::default()));
+    }
+
+    /// Length and checksum (over all bytes) of node, tombstone, delete, replicate, write, digest, counters.
+    const GOLDEN: [&str; 7] = [
+        "122 33951c43",
+        "41 2c47cda8",
+        "81 ac4c5ffc",
+        "85 e07c574b",
+        "77 5bdfe3e3",
+        "29 9edb3e68",
+        "89 2742d9fd",
+    ];
+
+    fn command(action: CommandRecordAction) -> CommandRecord {
+        CommandRecord {
+            action,
+            attempts: 1,
+            not_before_ms: 2,
+            issued_ms: 3,
+        }
+    }
+
+    #[test]
+    fn a_record_under_the_key_of_another_is_damage() {
+        let delete = command(CommandRecordAction::Delete {
+            hash: HASH,
+            generation: Generation(5),
+        });
+        let bytes = encode_command((1, 2), &delete).unwrap();
+        assert!(decode_command((3, 2), &bytes).is_err());
+        assert!(decode_command((1, 4), &bytes).is_err());
+    }
+
+    #[test]
+    fn replicas_out_of_order_or_cut_are_damage() {
+        for bytes in [
+            &[2, 0, 1, 0][..],
+            &[1, 0, 1, 0],
+            &[1],
+            &[0x80],
+            &[0x80; 11],
+            &[0xff, 0xff, 0xff, 0xff, 0x7f, 0],
+        ] {
+            assert_eq!(unpack_replicas(Generation(9), bytes), None, "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_list_of_replicas_survives_its_packing(
+            generation in any::<u64>(),
+            replicas in prop::collection::btree_map(any::<u32>(), any::<u64>(), 0..20),
+        ) {
+            let replicas: Vec<Replica> = replicas
+                .into_iter()
+                .map(|(node, generation)| Replica {
+                    node: NodeIndex(node),
+                    generation: Generation(generation),
+                })
+                .collect();
+            let bytes = pack_replicas(Generation(generation), &replicas);
+            assert_eq!(unpack_replicas(Generation(generation), &bytes), Some(replicas));
+        }
+
+        #[test]
+        fn no_bytes_make_the_unpacking_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = unpack_replicas(Generation(5), &bytes);
+        }
+    }
+}

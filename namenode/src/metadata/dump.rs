@@ -437,3 +437,108 @@ fn emit(line: &impl Serialize, visit: Visit<'_>) -> Result<ControlFlow<()>, View
 fn text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Fixture;
+    use super::*;
+
+    fn lines(view: &View, table: Table) -> Vec<String> {
+        let mut lines = Vec::new();
+        view.dump(table, &mut |line| {
+            lines.push(line.to_owned());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        lines
+    }
+
+    fn filled() -> Fixture {
+        let mut fixture = Fixture::new();
+        fixture.upload(0xaa, &[1, 2]);
+        fixture.upload(0xbb, &[3]);
+        fixture.delete(0xbb);
+        let write = fixture.allocate();
+        fixture.added(4, 0xcc, write.0);
+        fixture
+    }
+
+    #[test]
+    fn every_table_has_its_fields_in_a_fixed_order() {
+        let view = filled().view();
+        let (aa, bb, cc) = ("aa".repeat(32), "bb".repeat(32), "cc".repeat(32));
+        let node = |last| format!("00000000-0000-0000-0000-00000000000{last}");
+        let (one, two, three, four) = (node(1), node(2), node(3), node(4));
+        assert_eq!(
+            lines(&view, Table::Files),
+            [format!(
+                r#"{{"hash":"{aa}","size":100,"blake3_root":"{}","replication":3,"generation":1,"created_ms":1000,"replicas":[{{"node":"{one}","generation":1}},{{"node":"{two}","generation":1}}]}}"#,
+                "03".repeat(32)
+            )]
+        );
+        assert_eq!(
+            lines(&view, Table::Replicas),
+            [
+                format!(r#"{{"node":"{one}","generation":1,"hash":"{aa}"}}"#),
+                format!(r#"{{"node":"{two}","generation":1,"hash":"{aa}"}}"#),
+            ]
+        );
+        assert_eq!(
+            lines(&view, Table::Tombstones),
+            [format!(
+                r#"{{"hash":"{bb}","generation":2,"deleted_ms":1000,"holders":[{{"node":"{three}","command":1}}]}}"#
+            )]
+        );
+        assert_eq!(
+            lines(&view, Table::Commands),
+            [format!(
+                r#"{{"node":"{three}","id":1,"action":"delete","hash":"{bb}","generation":2,"targets":null,"attempts":0,"not_before_ms":0,"issued_ms":1000}}"#
+            )]
+        );
+        assert_eq!(
+            lines(&view, Table::Writes),
+            [format!(
+                r#"{{"generation":3,"count":1,"open":[3],"expires_at_ms":61000,"parked":[{{"node":"{four}","generation":3,"hash":"{cc}"}}]}}"#
+            )]
+        );
+        let nodes = lines(&view, Table::Nodes);
+        assert_eq!(nodes.len(), 4);
+        assert_eq!(
+            nodes[3],
+            format!(
+                r#"{{"node":"{four}","index":4,"name":"node-4","address":"127.0.0.1:7004","rack":"","admin":"in_service","session_epoch":1,"journal_id":"04040404-0404-0404-0404-040404040404","next_sequence":2,"registered_ms":1000,"replicas":0,"bytes":0,"commands":0}}"#
+            )
+        );
+        let meta = lines(&view, Table::Meta);
+        assert_eq!(meta[0], r#"{"key":"schema","value":1}"#);
+        assert_eq!(meta.len(), 13);
+    }
+
+    #[test]
+    fn a_dump_ends_where_its_reader_breaks_off() {
+        let fixture = Fixture::new();
+        for file in 1..9 {
+            fixture.upload(file, &[1]);
+        }
+        let mut seen = 0;
+        fixture
+            .view()
+            .dump(Table::Files, &mut |_| {
+                seen += 1;
+                match seen {
+                    3 => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                }
+            })
+            .unwrap();
+        assert_eq!(seen, 3);
+    }
+
+    #[test]
+    fn tables_are_known_by_their_names() {
+        for table in Table::ALL {
+            assert_eq!(table.as_str().parse(), Ok(table));
+        }
+        assert!("secrets".parse::<Table>().is_err());
+    }
+}

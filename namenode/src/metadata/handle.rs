@@ -228,3 +228,153 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::crash_disk::CrashDisk;
+    use super::super::fixture::{
+        CLUSTER, EXPIRES, JOURNAL, allocation, commit, generation, hash, registration,
+    };
+    use super::super::open::format;
+    use super::*;
+    use redb::Builder;
+
+    fn on_disk(disk: &CrashDisk, options: &MetadataOptions) -> Metadata {
+        let database = Builder::new().create_with_backend(disk.backend()).unwrap();
+        format(&database, CLUSTER).unwrap();
+        let ledger = Ledger::new(database, None);
+        Metadata::start(ledger, CLUSTER, options, &Environment::system())
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn many_callers_get_each_its_own_answer_and_see_it_in_the_next_view() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = MetadataOptions {
+            batch_limit: 7,
+            queue_limit: 3,
+            ..MetadataOptions::default()
+        };
+        let metadata = Metadata::open(dir.path(), &options, &Environment::system()).unwrap();
+        metadata.submit(registration(1, 1, JOURNAL)).await.unwrap();
+        let callers: Vec<_> = (0..50u8)
+            .map(|file| {
+                let metadata = metadata.clone();
+                tokio::spawn(async move {
+                    let Ok(Reply::Writes { first }) = metadata.submit(allocation(1)).await else {
+                        panic!("no allocation");
+                    };
+                    metadata.submit(commit(first, file, &[1])).await.unwrap();
+                    let found = metadata.view().unwrap().file(&hash(file)).unwrap();
+                    assert_eq!(found.unwrap().generation, first);
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        assert_eq!(metadata.view().unwrap().counts().unwrap().files, 50);
+        metadata.close().await;
+    }
+
+    #[tokio::test]
+    async fn i01_what_was_answered_is_there_after_closing_and_opening_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (options, env) = (MetadataOptions::default(), Environment::system());
+        let metadata = Metadata::open(dir.path(), &options, &env).unwrap();
+        let cluster_id = metadata.cluster_id();
+        metadata.submit(allocation(5)).await.unwrap();
+        let late = metadata.clone();
+        metadata.close().await;
+        assert_eq!(late.submit(allocation(1)).await, Err(MutationError::Closed));
+        drop(late);
+        let metadata = Metadata::open(dir.path(), &options, &env).unwrap();
+        assert_eq!(metadata.cluster_id(), cluster_id);
+        let first = generation(6);
+        assert_eq!(
+            metadata.submit(allocation(1)).await,
+            Ok(Reply::Writes { first })
+        );
+    }
+
+    #[tokio::test]
+    async fn closing_answers_what_was_taken_in() {
+        let disk = CrashDisk::default();
+        let metadata = on_disk(&disk, &MetadataOptions::default());
+        let waiting: Vec<_> = (0..20)
+            .map(|_| {
+                let metadata = metadata.clone();
+                tokio::spawn(async move { metadata.submit(allocation(1)).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        metadata.close().await;
+        for caller in waiting {
+            assert!(caller.await.unwrap().is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_storage_error_everything_is_refused_and_the_role_is_told() {
+        let disk = CrashDisk::default();
+        let metadata = on_disk(&disk, &MetadataOptions::default());
+        metadata.submit(allocation(1)).await.unwrap();
+        let failed = metadata.failed();
+        assert!(!failed.is_cancelled());
+        disk.die_in(3);
+        let reply = metadata.submit(allocation(1)).await;
+        assert!(matches!(reply, Err(MutationError::Storage(_))), "{reply:?}");
+        assert!(failed.is_cancelled());
+        disk.crash(|| true);
+        let reply = metadata.submit(allocation(1)).await;
+        assert!(matches!(reply, Err(MutationError::Storage(_))), "{reply:?}");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_does_not_take_its_mutation_back() {
+        let disk = CrashDisk::default();
+        let metadata = on_disk(&disk, &MetadataOptions::default());
+        {
+            let submit = metadata.submit(allocation(2));
+            tokio::pin!(submit);
+            // Polled once: the mutation is in the queue.
+            let polled = futures_poll_once(submit.as_mut()).await;
+            assert!(polled.is_none());
+        }
+        let first = generation(3);
+        assert_eq!(
+            metadata.submit(allocation(1)).await,
+            Ok(Reply::Writes { first })
+        );
+    }
+
+    #[tokio::test]
+    async fn a_start_counts_up_over_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        for epoch in 1..=3 {
+            let metadata = Metadata::open(
+                dir.path(),
+                &MetadataOptions::default(),
+                &Environment::system(),
+            )
+            .unwrap();
+            let start = Mutation::StartEpoch {
+                now_ms: 1,
+                writes_expire_at_ms: EXPIRES,
+            };
+            let epoch = richardstore_proto::NamenodeEpoch(epoch);
+            assert_eq!(metadata.submit(start).await, Ok(Reply::Epoch(epoch)));
+            assert_eq!(metadata.view().unwrap().epoch(), Ok(epoch));
+            metadata.close().await;
+        }
+    }
+
+    async fn futures_poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(match std::pin::Pin::new(&mut future).poll(context) {
+                std::task::Poll::Ready(output) => Some(output),
+                std::task::Poll::Pending => None,
+            })
+        })
+        .await
+    }
+}

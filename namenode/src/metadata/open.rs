@@ -378,3 +378,182 @@ fn io_error(path: &Path, source: io::Error) -> OpenError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{
+        JOURNAL, allocation, audit, commit, generation, hash, node_id, registration,
+    };
+    use super::*;
+    use richardstore_migrations::frame;
+
+    const CACHE: usize = 1 << 20;
+
+    fn open(dir: &Path) -> Result<Opened, OpenError> {
+        open_directory(dir, CACHE)
+    }
+
+    /// A directory with one file in it, closed.
+    fn filled() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = open(dir.path()).unwrap();
+        let replies = opened
+            .ledger
+            .run(&[
+                registration(1, 1, JOURNAL),
+                allocation(1),
+                commit(generation(1), 1, &[1]),
+            ])
+            .unwrap();
+        assert!(replies.iter().all(Result::is_ok), "{replies:?}");
+        dir
+    }
+
+    fn set_meta(dir: &Path, key: &'static str, frame: &[u8]) {
+        let database = Database::open(dir.join(DATABASE)).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction
+            .open_table(META)
+            .unwrap()
+            .insert(key, frame)
+            .unwrap();
+        transaction.commit().unwrap();
+    }
+
+    fn refused(dir: &Path) -> (u8, String) {
+        let error = open(dir).err().expect("it must not open");
+        (error.exit_code(), error.to_string())
+    }
+
+    #[test]
+    fn a_new_directory_becomes_a_cluster_and_stays_that_cluster() {
+        let dir = filled();
+        let first = open(dir.path()).unwrap();
+        let cluster_id = first.cluster_id;
+        drop(first);
+        let again = open(dir.path()).unwrap();
+        assert_eq!(again.cluster_id, cluster_id);
+        let view = again.ledger.view().unwrap();
+        audit(&view);
+        assert!(view.file(&hash(1)).unwrap().is_some());
+        assert!(view.node_by_id(&node_id(1)).unwrap().is_some());
+        assert!(!dir.path().join(NEW_DATABASE).exists());
+    }
+
+    #[test]
+    fn i08_a_missing_database_beside_a_known_cluster_is_refused_and_nothing_is_made() {
+        let dir = filled();
+        fs::remove_file(dir.path().join(DATABASE)).unwrap();
+        for _ in 0..2 {
+            let (code, words) = refused(dir.path());
+            assert_eq!(code, 20);
+            assert!(words.contains("metadata.redb"), "{words}");
+        }
+        assert!(!dir.path().join(DATABASE).exists());
+    }
+
+    #[test]
+    fn a_crash_before_the_cluster_file_was_written_is_made_good() {
+        let dir = filled();
+        let cluster_id = open(dir.path()).unwrap().cluster_id;
+        fs::remove_file(dir.path().join(CLUSTER)).unwrap();
+        fs::write(dir.path().join(NEW_CLUSTER), "{").unwrap();
+        assert_eq!(open(dir.path()).unwrap().cluster_id, cluster_id);
+        assert_eq!(read_cluster(dir.path()).unwrap(), Some(cluster_id));
+    }
+
+    #[test]
+    fn a_crash_while_the_database_was_made_leaves_no_database() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(NEW_DATABASE), "half a database").unwrap();
+        let opened = open(dir.path()).unwrap();
+        assert_eq!(opened.ledger.view().unwrap().counts().unwrap().files, 0);
+    }
+
+    #[test]
+    fn one_directory_has_one_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = open(dir.path()).unwrap();
+        assert_eq!(refused(dir.path()).0, 24);
+        let view = opened.ledger.view().unwrap();
+        drop(opened);
+        assert_eq!(refused(dir.path()).0, 24, "a view still reads the file");
+        drop(view);
+        open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_with_both_versions_named() {
+        let dir = filled();
+        set_meta(dir.path(), META_SCHEMA, &frame::encode(1, &99u32).unwrap());
+        let (code, words) = refused(dir.path());
+        assert_eq!(code, 21);
+        assert!(words.contains("version 99"), "{words}");
+    }
+
+    #[test]
+    fn the_database_of_another_cluster_is_refused() {
+        let (dir, other) = (filled(), filled());
+        fs::copy(other.path().join(DATABASE), dir.path().join(DATABASE)).unwrap();
+        assert_eq!(refused(dir.path()).0, 22);
+    }
+
+    #[test]
+    fn files_that_are_no_database_of_a_namenode_are_refused_and_left_alone() {
+        for content in [&b""[..], b"hello", &[0; 8192], &[0xff; 8192]] {
+            let dir = filled();
+            let path = dir.path().join(DATABASE);
+            fs::write(&path, content).unwrap();
+            assert_eq!(refused(dir.path()).0, 23, "{content:?}");
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+        let dir = filled();
+        fs::remove_file(dir.path().join(DATABASE)).unwrap();
+        drop(Database::create(dir.path().join(DATABASE)).unwrap());
+        assert_eq!(refused(dir.path()).0, 23);
+        let dir = filled();
+        fs::write(dir.path().join(CLUSTER), "{}").unwrap();
+        assert_eq!(refused(dir.path()).0, 23);
+    }
+
+    #[test]
+    fn damaged_meta_is_refused() {
+        for key in [META_SCHEMA, META_CLUSTER, META_COUNTERS] {
+            let dir = filled();
+            set_meta(dir.path(), key, b"noise");
+            assert_eq!(refused(dir.path()).0, 23, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_used_is_an_error_that_names_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (code, words) = refused(&file.path().join("below"));
+        assert_eq!(code, 25);
+        assert!(words.contains("below"), "{words}");
+    }
+
+    #[test]
+    fn flipped_bits_anywhere_never_panic_and_never_invent_a_command() {
+        let dir = filled();
+        let path = dir.path().join(DATABASE);
+        let intact = fs::read(&path).unwrap();
+        for flip in 0..200usize {
+            // Spread over the file, denser where its first pages are.
+            let at = match flip % 2 {
+                0 => flip * 37,
+                _ => flip * intact.len() / 200,
+            };
+            let mut bytes = intact.clone();
+            bytes[at % intact.len()] ^= 1 << (flip % 8);
+            fs::write(&path, &bytes).unwrap();
+            if let Ok(opened) = open(dir.path())
+                && let Ok(view) = opened.ledger.view()
+            {
+                let _ = view.file(&hash(1));
+                let commands = view.commands(crate::record::NodeIndex(1), u64::MAX, 10);
+                assert!(commands.is_err() || commands.is_ok_and(|list| list.is_empty()));
+            }
+        }
+    }
+}

@@ -255,3 +255,101 @@ fn prefix_bounds(prefix: &str) -> Result<(ContentHash, ContentHash), ViewError> 
     };
     Ok((bound('0')?, bound('f')?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, hash};
+    use super::*;
+
+    fn numbers(page: &[(ContentHash, FileRecord)]) -> Vec<u8> {
+        page.iter().map(|(hash, _)| hash.as_bytes()[0]).collect()
+    }
+
+    #[test]
+    fn pages_of_files_follow_each_other_without_gaps_or_repeats() {
+        let fixture = Fixture::new();
+        for file in [0x10, 0x2f, 0x20, 0xff, 0x21] {
+            fixture.upload(file, &[1]);
+        }
+        let view = fixture.view();
+        let first = view.files(None, "", 2).unwrap();
+        assert_eq!(numbers(&first), [0x10, 0x20]);
+        let second = view.files(Some(hash(0x20)), "", 10).unwrap();
+        assert_eq!(numbers(&second), [0x21, 0x2f, 0xff]);
+        assert_eq!(view.files(Some(hash(0xff)), "", 10).unwrap(), []);
+        assert_eq!(view.files(Some(ContentHash::MAX), "", 10).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_prefix_of_any_length_narrows_the_listing() {
+        let fixture = Fixture::new();
+        for file in [0x10, 0x20, 0x21, 0x2f, 0x30] {
+            fixture.upload(file, &[1]);
+        }
+        let view = fixture.view();
+        let under = |after, prefix: &str| numbers(&view.files(after, prefix, 10).unwrap());
+        assert_eq!(under(None, "2"), [0x20, 0x21, 0x2f]);
+        assert_eq!(under(None, "21"), [0x21]);
+        assert_eq!(under(None, "212"), [0x21]);
+        assert!(under(None, "213").is_empty());
+        assert_eq!(under(None, &hash(0x2f).to_hex()), [0x2f]);
+        assert_eq!(under(Some(hash(0x20)), "2"), [0x21, 0x2f]);
+        assert_eq!(under(Some(hash(0x10)), "2"), [0x20, 0x21, 0x2f]);
+        assert!(under(Some(hash(0x30)), "2").is_empty());
+        for bad in ["G", "A", "\u{e9}", &"0".repeat(65), "0x"] {
+            assert!(matches!(
+                view.files(None, bad, 10),
+                Err(ViewError::Prefix(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn a_view_does_not_change_while_it_is_held() {
+        let fixture = Fixture::new();
+        let before = fixture.view();
+        fixture.upload(1, &[1]);
+        assert_eq!(before.file(&hash(1)).unwrap(), None);
+        assert_eq!(before.counts().unwrap().files, 0);
+        assert!(fixture.file(1).is_some());
+    }
+
+    #[test]
+    fn what_a_node_is_believed_to_hold_is_listed_by_hash_in_pages() {
+        let fixture = Fixture::new();
+        for file in [5, 1, 9, 7] {
+            fixture.upload(file, &[1, 2]);
+        }
+        fixture.upload(6, &[2]);
+        let view = fixture.view();
+        let page = |after, through, limit| -> Vec<u8> {
+            view.replicas_in(NodeIndex(1), after, through, limit)
+                .unwrap()
+                .iter()
+                .map(|entry| entry.hash.as_bytes()[0])
+                .collect()
+        };
+        assert_eq!(page(None, ContentHash::MAX, 10), [1, 5, 7, 9]);
+        assert_eq!(page(None, ContentHash::MAX, 2), [1, 5]);
+        assert_eq!(page(Some(hash(5)), hash(7), 10), [7]);
+        assert!(page(Some(hash(7)), hash(7), 10).is_empty());
+    }
+
+    #[test]
+    fn a_damaged_record_is_an_error_for_that_record_only() {
+        let fixture = Fixture::new();
+        fixture.upload(1, &[1]);
+        fixture.upload(2, &[1]);
+        fixture.ledger.damage(|tables| {
+            let garbage = [1u8; 50];
+            tables
+                .files
+                .insert(hash(1).as_bytes(), garbage.as_slice())
+                .unwrap();
+        });
+        let view = fixture.view();
+        let error = view.file(&hash(1)).unwrap_err();
+        assert!(error.to_string().contains(&hash(1).to_hex()), "{error}");
+        assert!(view.file(&hash(2)).unwrap().is_some());
+    }
+}
