@@ -1,0 +1,171 @@
+//! Settings of the roles that `dev` has too.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use richardstore_datanode::DatanodeConfig;
+use richardstore_gateway::GatewayConfig;
+use richardstore_namenode::NamenodeConfig;
+use richardstore_store::{Depth, Layout, LayoutError};
+
+use super::byte_count::parse_byte_count;
+
+/// Settings of a namenode.
+#[derive(Debug, Clone, Args)]
+pub struct NamenodeTuning {
+    /// Replicas of a file whose writer does not say
+    #[arg(long, env = "RICHARDSTORE_REPLICATION", default_value_t = 3)]
+    replication: u32,
+    /// Replicas on disk before a write is acknowledged; fewer where there are fewer datanodes
+    #[arg(long, env = "RICHARDSTORE_MIN_REPLICATION", default_value_t = 2)]
+    min_replication: u32,
+    /// How often datanodes report
+    #[arg(
+        long,
+        env = "RICHARDSTORE_HEARTBEAT_INTERVAL_MS",
+        default_value_t = 1_000
+    )]
+    heartbeat_interval_ms: u64,
+    /// A datanode silent for this long gets no new writes and is read last
+    #[arg(long, env = "RICHARDSTORE_STALE_AFTER_MS", default_value_t = 5_000)]
+    stale_after_ms: u64,
+    /// A datanode silent for this long is lost, and its replicas with it
+    #[arg(long, env = "RICHARDSTORE_DEAD_AFTER_MS", default_value_t = 30_000)]
+    dead_after_ms: u64,
+    /// A write neither committed nor renewed for this long is given up
+    #[arg(long, env = "RICHARDSTORE_WRITE_TIMEOUT_MS", default_value_t = 60_000)]
+    write_timeout_ms: u64,
+    /// Memory for the database's cache
+    #[arg(long, env = "RICHARDSTORE_CACHE", default_value = "64MiB", value_parser = parse_byte_count, value_name = "BYTES")]
+    cache: u64,
+}
+
+/// Settings of a datanode.
+#[derive(Debug, Clone, Args)]
+pub struct DatanodeTuning {
+    /// Room on the volume that replicas leave free
+    #[arg(long, env = "RICHARDSTORE_HEADROOM", default_value = "1GiB", value_parser = parse_byte_count, value_name = "BYTES")]
+    headroom: u64,
+    /// Hex digits of one directory name, for a directory that is formatted now
+    #[arg(
+        long,
+        env = "RICHARDSTORE_BLOCK_SIZE",
+        requires = "depth",
+        value_name = "DIGITS"
+    )]
+    block_size: Option<u8>,
+    /// Levels of directories, or `full`, for a directory that is formatted now
+    #[arg(long, env = "RICHARDSTORE_DEPTH", requires = "block_size", value_parser = parse_depth, value_name = "LEVELS")]
+    depth: Option<Depth>,
+    /// Memory for the index's cache
+    #[arg(long, env = "RICHARDSTORE_INDEX_CACHE", default_value = "16MiB", value_parser = parse_byte_count, value_name = "BYTES")]
+    index_cache: u64,
+    /// Pipeline writes at once
+    #[arg(long, env = "RICHARDSTORE_MAX_WRITES", default_value_t = 256)]
+    max_writes: usize,
+    /// Reads and copies at once
+    #[arg(long, env = "RICHARDSTORE_MAX_READS", default_value_t = 256)]
+    max_reads: usize,
+}
+
+/// Settings of a gateway.
+#[derive(Debug, Clone, Args)]
+pub struct GatewayTuning {
+    /// Largest body of one upload
+    #[arg(long, env = "RICHARDSTORE_BODY_LIMIT", default_value = "64GiB", value_parser = parse_byte_count, value_name = "BYTES")]
+    body_limit: u64,
+    /// Origins whose pages may call the gateway from a browser, separated by commas; `*` is all
+    #[arg(
+        long,
+        env = "RICHARDSTORE_CORS_ORIGINS",
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
+    cors_origins: Vec<String>,
+    /// Connections open at once
+    #[arg(long, env = "RICHARDSTORE_MAX_CONNECTIONS", default_value_t = 1024)]
+    max_connections: usize,
+    /// How long the headers of a request may take
+    #[arg(long, env = "RICHARDSTORE_HEADER_TIMEOUT_MS", default_value_t = 10_000)]
+    header_timeout_ms: u64,
+    /// How long a transfer may stand still
+    #[arg(
+        long,
+        env = "RICHARDSTORE_PROGRESS_TIMEOUT_MS",
+        default_value_t = 30_000
+    )]
+    progress_timeout_ms: u64,
+    /// Least rate of an upload; 0 asks for none
+    #[arg(
+        long,
+        env = "RICHARDSTORE_MIN_BODY_BYTES_PER_SECOND",
+        default_value_t = 256
+    )]
+    min_body_bytes_per_second: u64,
+}
+
+impl NamenodeTuning {
+    /// The settings of a namenode in `dir`.
+    pub fn config(&self, dir: PathBuf, listen: String) -> NamenodeConfig {
+        NamenodeConfig {
+            dir,
+            listen,
+            advertise: None,
+            replication: self.replication,
+            min_replication: self.min_replication,
+            heartbeat_interval_ms: self.heartbeat_interval_ms,
+            stale_after_ms: self.stale_after_ms,
+            dead_after_ms: self.dead_after_ms,
+            write_timeout_ms: self.write_timeout_ms,
+            cache_bytes: usize::try_from(self.cache).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+impl DatanodeTuning {
+    /// The settings of a datanode in `dir`.
+    pub fn config(
+        &self,
+        dir: PathBuf,
+        listen: String,
+        namenode: String,
+    ) -> Result<DatanodeConfig, LayoutError> {
+        let mut config = DatanodeConfig::new(dir, listen, namenode);
+        config.headroom_bytes = self.headroom;
+        config.layout = match (self.block_size, self.depth) {
+            (Some(block_size), Some(depth)) => Some(Layout::new(block_size, depth)?),
+            _ => None,
+        };
+        config.index_cache_bytes = self.index_cache;
+        config.max_writes = self.max_writes;
+        config.max_reads = self.max_reads;
+        Ok(config)
+    }
+}
+
+impl GatewayTuning {
+    /// The settings of a gateway.
+    pub fn config(&self, listen: String, namenode: String) -> GatewayConfig {
+        GatewayConfig {
+            listen,
+            namenode,
+            body_limit_bytes: self.body_limit,
+            cors_origins: self.cors_origins.clone(),
+            max_connections: self.max_connections,
+            header_timeout_ms: self.header_timeout_ms,
+            progress_timeout_ms: self.progress_timeout_ms,
+            min_body_bytes_per_second: self.min_body_bytes_per_second,
+            replication: None,
+        }
+    }
+}
+
+fn parse_depth(text: &str) -> Result<Depth, String> {
+    match text {
+        "full" => Ok(Depth::Full),
+        levels => levels
+            .parse()
+            .map(Depth::Levels)
+            .map_err(|_| "expected `full` or a number of levels".to_owned()),
+    }
+}

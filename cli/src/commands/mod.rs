@@ -1,0 +1,13 @@
+//! The subcommands, one file each.
+
+pub mod completions;
+pub mod datanode;
+pub mod dev;
+pub mod gateway;
+pub mod get;
+pub mod health;
+pub mod ls;
+pub mod namenode;
+pub mod put;
+pub mod rm;
+pub mod stat;
