@@ -100,13 +100,7 @@ impl DataNode for DataNodeService {
             result = receive(&self.node, request.into_inner()) => result,
             () = self.node.cut.cancelled() => Err(stopping()),
         };
-        match result {
-            Ok(result) => Ok(Response::new(result.into())),
-            Err(error) => {
-                tracing::info!(code = ?error.code, %error, "a write was not taken");
-                Err(error.into())
-            }
-        }
+        Ok(Response::new(result?.into()))
     }
 
     async fn read_file(

@@ -1,5 +1,8 @@
 //! Pipeline writes over real sockets and real directories.
 
+// Clippy knows tests by their attribute, not what they are made of.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;
@@ -15,6 +18,7 @@ use richardstore_proto::wire::{self, to_bytes};
 use richardstore_proto::{
     Blake3Root, ClusterId, ContentHash, ErrorCode, PipelineResult, WriteTrailer,
 };
+use richardstore_runtime::Offload;
 
 async fn three(namenode: &FakeNamenode) -> [TestNode; 3] {
     [
@@ -271,4 +275,27 @@ async fn i05_wrong_bytes_are_never_sent_and_the_namenode_is_told() {
     .await;
     let (_, end) = read(&node, &hash, 1_480_000, 40_000).await;
     assert_eq!(end.unwrap_err().code, ErrorCode::Corrupt);
+}
+
+#[tokio::test]
+async fn everything_works_in_place_without_threads_for_blocking_work() {
+    let namenode = FakeNamenode::start().await;
+    let [first, second, third] = [
+        TestNode::start_on(&namenode, Offload::Inline).await,
+        TestNode::start_on(&namenode, Offload::Inline).await,
+        TestNode::start_on(&namenode, Offload::Inline).await,
+    ];
+    let bytes = content(9, 2_000_000);
+    let hash = trailer_of(&bytes).hash;
+    let result = write(&[&first, &second], 3, &bytes).await.unwrap();
+    assert_eq!(result.acknowledged, [first.id(), second.id()]);
+    assert_eq!(read(&second, &hash, 0, 0).await, (bytes.clone(), Ok(())));
+    let copied = copy(&second, &hash, std::slice::from_ref(&third)).await;
+    assert_eq!(copied.unwrap().acknowledged, [third.id()]);
+    assert_eq!(read(&third, &hash, 0, 0).await, (bytes, Ok(())));
+    let id = third.id();
+    until("the copy is reported", || {
+        namenode.replicas(id).contains_key(&hash)
+    })
+    .await;
 }

@@ -1,5 +1,8 @@
 //! Reports: exactly once and in order, and the same whatever happened to the index.
 
+// Clippy knows tests by their attribute, not what they are made of.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::BTreeMap;

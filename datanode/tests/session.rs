@@ -1,5 +1,8 @@
 //! Sessions with the namenode: joining, fencing, outages and commands.
 
+// Clippy knows tests by their attribute, not what they are made of.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::time::Duration;
@@ -163,7 +166,10 @@ async fn i04_a_delete_of_an_older_generation_keeps_the_newer_replica() {
         assert!(view.outcomes.iter().all(|outcome| outcome.result.is_ok()));
     });
     assert_eq!(read(&node, &hash, 0, 0).await, (bytes, Ok(())));
-    assert_eq!(namenode.replicas(id).get(&hash), Some(&generation(7)));
+    until("the newer replica is reported", || {
+        namenode.replicas(id).get(&hash) == Some(&generation(7))
+    })
+    .await;
 }
 
 #[tokio::test]

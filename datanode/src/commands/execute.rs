@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::join_all;
 use richardstore_proto::{
     Command, CommandAction, CommandId, CommandOutcome, DataNodeInfo, ErrorCode, FileInfo,
     ReplicaEntry, StoreError,
@@ -14,8 +15,10 @@ use crate::node::Node;
 
 /// Copies at once.
 const MAX_COPIES: usize = 4;
-/// Deletes that one blocking stage carries out before it tells how they ended.
+/// Deletes that are carried out before it is told how they ended.
 const DELETES_A_STAGE: usize = 256;
+/// Deletes at once: those that wait for the disk at the same time share its syncs.
+const DELETE_LANES: usize = 16;
 
 /// The commands of one datanode.
 pub(crate) struct Commands {
@@ -95,26 +98,31 @@ async fn delete(commands: Arc<Commands>, node: Arc<Node>, deletes: Vec<(CommandI
             () = stopping.cancelled() => return,
         };
         let _turn = turn.expect("the semaphore is never closed");
-        let volume = node.volume.clone();
-        let work = stage.to_vec();
-        let ends = node.environment.offload.run(move || {
-            work.into_iter()
-                // Deleted, absent and newer are all the same here: there is nothing left to do (I4).
-                .map(|(id, entry)| {
-                    (
-                        id,
-                        volume.delete(&entry).map(|_| ()).map_err(StoreError::from),
-                    )
-                })
-                .collect::<Vec<_>>()
-        });
-        match ends.await {
-            Ok(ends) => commands.finish(ends),
-            Err(error) => {
-                tracing::error!(%error, "a stage of deletes did not come to its end");
-                let mut ledger = commands.ledger();
-                stage.iter().for_each(|(id, _)| ledger.give_up(*id));
-            }
+        let lanes = stage.chunks(stage.len().div_ceil(DELETE_LANES));
+        join_all(lanes.map(|lane| delete_in_order(&commands, &node, lane))).await;
+    }
+}
+
+async fn delete_in_order(commands: &Commands, node: &Node, lane: &[(CommandId, ReplicaEntry)]) {
+    let volume = node.volume.clone();
+    let work = lane.to_vec();
+    let ends = node.environment.offload.run(move || {
+        work.into_iter()
+            // Deleted, absent and newer are all the same here: there is nothing left to do (I4).
+            .map(|(id, entry)| {
+                (
+                    id,
+                    volume.delete(&entry).map(|_| ()).map_err(StoreError::from),
+                )
+            })
+            .collect::<Vec<_>>()
+    });
+    match ends.await {
+        Ok(ends) => commands.finish(ends),
+        Err(error) => {
+            tracing::error!(%error, "deletes did not come to their end");
+            let mut ledger = commands.ledger();
+            lane.iter().for_each(|(id, _)| ledger.give_up(*id));
         }
     }
 }

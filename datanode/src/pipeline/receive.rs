@@ -8,6 +8,7 @@ use richardstore_proto::{
     ErrorCode, Generation, NodeFailure, PipelineResult, StoreError, WriteTrailer,
 };
 use tonic::Status;
+use tracing::Instrument;
 
 use super::header::WriteHeader;
 use super::incoming::{IncomingWrite, Step};
@@ -27,6 +28,33 @@ where
     let mut incoming = IncomingWrite::new(parts);
     let header = incoming.header().await?;
     check(node, &header)?;
+    let span =
+        tracing::debug_span!("write", id = header.request_id, generation = %header.generation);
+    let taken = take_in(node, incoming, header)
+        .instrument(span.clone())
+        .await;
+    match &taken {
+        Ok(result) => tracing::debug!(
+            parent: &span,
+            acknowledged = result.acknowledged.len(),
+            failed = ?result.failed,
+            "a write has ended"
+        ),
+        Err(error) => {
+            tracing::info!(parent: &span, code = ?error.code, %error, "a write was not taken")
+        }
+    }
+    taken
+}
+
+async fn take_in<S>(
+    node: &Arc<Node>,
+    mut incoming: IncomingWrite<S>,
+    header: WriteHeader,
+) -> Result<PipelineResult, StoreError>
+where
+    S: Stream<Item = Result<wire::WriteFileRequestPart, Status>> + Unpin,
+{
     let generation = header.generation;
     let mut write = Write {
         here: Ok(WriteStage::new(

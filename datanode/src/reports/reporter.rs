@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use richardstore_proto::{ErrorCode, JournalId, Sequence, StoreError};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::node::{Node, Registration};
+use crate::pipeline::offload_failed;
 
 /// Changes within this time go in one message.
 const GATHER: Duration = Duration::from_millis(20);
@@ -116,6 +118,8 @@ impl Reporting<'_> {
             return Ok(());
         }
         self.reconcile().await?;
+        // The namenode asked for this one with every heartbeat until it ended. If it still wants one, it asks again.
+        let _ = self.node.full_report_wanted.notified().now_or_never();
         full.at = Some(Instant::now() + self.node.config.full_report_interval);
         Ok(())
     }
@@ -127,7 +131,7 @@ impl Reporting<'_> {
             .environment
             .offload
             .run(move || volume.is_indexed());
-        Ok(asked.await.map_err(crate::pipeline::offload_failed)?)
+        Ok(asked.await.map_err(offload_failed)?)
     }
 }
 

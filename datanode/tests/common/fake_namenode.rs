@@ -177,7 +177,11 @@ fn compare_entries(
         .collect();
     for (&hash, &generation) in &held {
         // One that is known with a newer generation is rechecked below.
-        if view.replicas.get(&hash).is_none_or(|known| *known < generation) {
+        if view
+            .replicas
+            .get(&hash)
+            .is_none_or(|known| *known < generation)
+        {
             answer
                 .announce
                 .push(ReplicaEntry { hash, generation }.into());

@@ -2,6 +2,8 @@
 
 // Each test binary uses a part of this.
 #![allow(dead_code)]
+// Clippy knows tests by their attribute, not what they are made of.
+#![allow(clippy::unwrap_used)]
 
 pub mod fake_namenode;
 pub mod node;

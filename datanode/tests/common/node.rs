@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use richardstore_datanode::{Datanode, DatanodeConfig};
 use richardstore_proto::{ContentHash, DataNodeInfo, Generation, NodeId, NodeState};
-use richardstore_runtime::Environment;
+use richardstore_runtime::{Environment, Offload};
 use tempfile::TempDir;
 
 use super::fake_namenode::FakeNamenode;
@@ -16,6 +16,7 @@ pub struct TestNode {
     pub directory: TempDir,
     pub running: Option<Datanode>,
     namenode: String,
+    offload: Offload,
 }
 
 pub fn config(directory: &Path, namenode: &str) -> DatanodeConfig {
@@ -28,10 +29,16 @@ pub fn config(directory: &Path, namenode: &str) -> DatanodeConfig {
 impl TestNode {
     /// Starts a datanode and waits until it has joined and made its first full report.
     pub async fn start(namenode: &FakeNamenode) -> Self {
+        Self::start_on(namenode, Offload::Threads).await
+    }
+
+    /// As [`TestNode::start`], with blocking work where the test wants it.
+    pub async fn start_on(namenode: &FakeNamenode, offload: Offload) -> Self {
         let mut node = Self {
             directory: tempfile::tempdir().unwrap(),
             running: None,
             namenode: namenode.address.to_string(),
+            offload,
         };
         node.restart().await;
         node.reported(namenode).await;
@@ -41,7 +48,11 @@ impl TestNode {
     /// Starts again what was stopped.
     pub async fn restart(&mut self) {
         let config = config(self.directory.path(), &self.namenode);
-        let started = Datanode::start(config, Environment::system()).await;
+        let environment = Environment {
+            offload: self.offload,
+            ..Environment::system()
+        };
+        let started = Datanode::start(config, environment).await;
         self.running = Some(started.unwrap());
     }
 
