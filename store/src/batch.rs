@@ -87,6 +87,12 @@ impl<O, R> Batches<O, R> {
         }
     }
 
+    /// How many changes wait for the next batch.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue().waiting.len()
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue<O, R>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -182,7 +188,7 @@ mod tests {
                     assert_eq!(result, Ok(number * 10));
                 });
             }
-            while batches.queue().waiting.len() < 9 {
+            while batches.waiting() < 9 {
                 std::thread::yield_now();
             }
             rest_is_queued.wait();
@@ -216,6 +222,6 @@ mod tests {
                 });
             }
         });
-        assert!(batches.queue().waiting.is_empty());
+        assert_eq!(batches.waiting(), 0);
     }
 }

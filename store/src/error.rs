@@ -58,11 +58,11 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The disk is full, or would be fuller than the headroom allows.
-    #[error("{root} has no room: {wanted} bytes wanted, {available} available")]
+    #[error("{root} has no room{}: {available} bytes available", wanted_words(*wanted))]
     StorageFull {
         /// The root.
         root: PathBuf,
-        /// Bytes that were needed.
+        /// Bytes that were needed; 0 where the filesystem itself refused.
         wanted: u64,
         /// Bytes that may still be used.
         available: u64,
@@ -123,6 +123,13 @@ pub enum ReadError {
         /// Why.
         source: io::Error,
     },
+}
+
+fn wanted_words(wanted: u64) -> String {
+    match wanted {
+        0 => String::new(),
+        _ => format!(" for {wanted} bytes"),
+    }
 }
 
 impl From<WriteError> for StoreError {

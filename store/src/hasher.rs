@@ -126,7 +126,7 @@ mod tests {
 
     fn bytes(size: usize) -> Vec<u8> {
         (0..size)
-            .map(|at| (at % 251) as u8 ^ (at >> 16) as u8)
+            .map(|at| (at % 251).to_le_bytes()[0] ^ (at >> 16).to_le_bytes()[0])
             .collect()
     }
 

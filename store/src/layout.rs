@@ -45,7 +45,8 @@ pub struct Layout {
 }
 
 impl Default for Layout {
-    /// One level of two digits: 256 directories.
+    /// One level of two digits, 256 directories: as fast as any that was measured, and formatted in tens of
+    /// milliseconds, where two such levels take seconds and 256 MiB for their 65,536 directories.
     fn default() -> Self {
         Self {
             block_size: 2,

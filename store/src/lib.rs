@@ -20,6 +20,8 @@
 
 mod batch;
 mod disk;
+#[cfg(test)]
+mod durability_tests;
 mod error;
 mod format;
 mod hasher;
@@ -28,6 +30,8 @@ mod locks;
 mod publish;
 mod reader;
 mod record;
+#[cfg(test)]
+mod recording_disk;
 mod replica;
 mod sidecar;
 mod space;

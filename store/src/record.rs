@@ -3,8 +3,8 @@
 //!
 //! Format, 53 bytes, little-endian: version (1 byte, 1), generation (8), size (8), BLAKE3 root (32), CRC-32C of the file's hash
 //! followed by all of the above (4). The hash is in the checksum so that a file that somebody moved to another name
-//! does not bring a record along that would vouch for it. With its name the attribute takes 88 of the 92 bytes that an
-//! ext4 inode of 256 bytes has for attributes, so it costs no block of its own.
+//! does not bring a record along that would vouch for it. With its name and headers the attribute takes 92 of the 96 bytes
+//! that an ext4 inode of 256 bytes has for attributes, so it costs no block of its own.
 
 use richardstore_proto::{Blake3Root, ContentHash, Generation};
 

@@ -101,6 +101,11 @@ impl OpenReplica {
             .map_or(Generation(0), |record| record.generation)
     }
 
+    /// The bytes that were counted as used when the file was written, which damage does not change.
+    pub(crate) fn counted_size(&self) -> u64 {
+        self.record.map_or(self.size, |record| record.size)
+    }
+
     /// Reads all of the file. `leaves` gets the leaves on the way, so that memory stays flat.
     ///
     /// # Errors

@@ -152,7 +152,7 @@ impl Store {
         self.inner.change_durably(Change::Remove {
             path: replica.path.clone(),
         })?;
-        self.inner.ledger.replaced(replica.size, 0);
+        self.inner.ledger.replaced(meta.size, 0);
         then(&meta);
         Ok(DeleteOutcome::Deleted(meta))
     }
@@ -206,13 +206,13 @@ impl Store {
 /// Damage does not keep a replica from being deleted, so this looks at no more than it must: without a record, the bytes
 /// are hashed for their root, whatever they are.
 fn meta_to_delete(replica: &OpenReplica) -> Result<ReplicaMeta, ReadError> {
-    let (size, blake3_root) = match replica.record {
-        Some(record) => (record.size, record.blake3_root),
-        None => (replica.size, replica.actual_root()?),
+    let blake3_root = match replica.record {
+        Some(record) => record.blake3_root,
+        None => replica.actual_root()?,
     };
     Ok(ReplicaMeta {
         hash: replica.hash,
-        size,
+        size: replica.counted_size(),
         blake3_root,
         generation: replica.generation(),
     })

@@ -126,7 +126,7 @@ impl Volume {
         self.fail(format!("sync of {}: {source}", path.display()))
     }
 
-    /// The error of a disk without room for `wanted` bytes.
+    /// The error of a disk without room for `wanted` bytes; 0 is not known.
     pub(crate) fn full(&self, wanted: u64) -> WriteError {
         let available = self
             .disk

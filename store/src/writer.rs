@@ -191,7 +191,7 @@ impl PreparedReplica {
             temp,
             target: volume.replica_path(&meta.hash),
         })?;
-        let size_before = replaced.map_or(0, |old| old.size);
+        let size_before = replaced.map_or(0, |old| old.counted_size());
         inner.ledger.replaced(size_before, meta.size);
         drop(reservation);
         // After the file and not before: a crash between the two leaves a file without a sidecar, which heals itself,

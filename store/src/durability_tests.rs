@@ -1,0 +1,356 @@
+//! The order of the calls that durability depends on, and what their failures lead to.
+
+use std::path::Path;
+use std::sync::{Arc, Barrier};
+
+use richardstore_proto::{ContentHash, ErrorCode, Generation, StoreError};
+use rustix::io::Errno;
+use tempfile::TempDir;
+
+use crate::recording_disk::{Kind, RecordingDisk};
+use crate::{DeleteOutcome, Depth, Layout, OpenError, Store, StoreOptions, WriteError};
+
+const GROUP: usize = 64 << 10;
+
+fn open(layout: Option<Layout>) -> (TempDir, RecordingDisk, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = RecordingDisk::default();
+    let options = StoreOptions {
+        layout,
+        headroom_bytes: 0,
+    };
+    let root = directory.path().join("root");
+    let store = Store::open_on(&root, &options, Box::new(disk.clone())).unwrap();
+    disk.take_calls();
+    (directory, disk, store)
+}
+
+fn put(store: &Store, bytes: &[u8]) -> Result<ContentHash, WriteError> {
+    Ok(store.put(bytes, Generation(1))?.hash)
+}
+
+fn put_and_acknowledge(store: &Store, disk: &RecordingDisk, bytes: &[u8]) -> ContentHash {
+    let mut writer = store.writer(0).unwrap();
+    writer.write(bytes).unwrap();
+    let prepared = writer.finish().unwrap();
+    let publishing = prepared.publish(Generation(1), |_| disk.acknowledge());
+    publishing.unwrap().hash
+}
+
+fn temp_files(store: &Store) -> usize {
+    let temp = store.root().join("temp");
+    std::fs::read_dir(temp).unwrap().count()
+}
+
+fn read_all(store: &Store, hash: &ContentHash) -> Vec<u8> {
+    let mut reader = store.read(hash, 0, None).unwrap();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = reader.next_chunk().unwrap() {
+        bytes.extend(chunk);
+    }
+    bytes
+}
+
+#[test]
+fn i01_a_lone_publish_syncs_data_then_renames_then_syncs_the_directory_then_acknowledges() {
+    let (_directory, disk, store) = open(None);
+    let hash = put_and_acknowledge(&store, &disk, b"one");
+    let target = store.root().join(store.layout().relative_path(&hash));
+    let calls = disk.take_calls();
+    let kinds: Vec<Kind> = calls.iter().map(|call| call.0).collect();
+    assert_eq!(
+        kinds,
+        [
+            Kind::Write,
+            Kind::SetRecord,
+            Kind::SyncFile,
+            Kind::Rename,
+            Kind::SyncDirectory,
+            Kind::Acknowledge
+        ]
+    );
+    assert_eq!(calls[3].1, target);
+    assert_eq!(Some(calls[4].1.as_path()), target.parent());
+}
+
+#[test]
+fn i01_publishes_that_meet_share_one_sync_before_their_renames_and_one_after() {
+    let (_directory, disk, store) = open(None);
+    let gate = Arc::new(Barrier::new(2));
+    disk.hold(Kind::SyncFile, &gate);
+    std::thread::scope(|scope| {
+        scope.spawn(|| put_and_acknowledge(&store, &disk, b"first"));
+        gate.wait();
+        for number in 0..8u8 {
+            let (store, disk) = (&store, &disk);
+            scope.spawn(move || put_and_acknowledge(store, disk, &[number]));
+        }
+        while store.inner.batches.waiting() < 8 {
+            std::thread::yield_now();
+        }
+        disk.take_calls();
+        gate.wait();
+    });
+    let kinds = disk.take_kinds();
+    let shared: Vec<Kind> = kinds
+        .iter()
+        .copied()
+        .skip_while(|kind| *kind != Kind::SyncFilesystem)
+        .filter(|kind| *kind != Kind::Acknowledge)
+        .collect();
+    assert_eq!(shared[0], Kind::SyncFilesystem, "{kinds:?}");
+    assert_eq!(shared[1..9], [Kind::Rename; 8], "{kinds:?}");
+    assert_eq!(shared[9..], [Kind::SyncFilesystem], "{kinds:?}");
+    let last_sync = kinds.iter().rposition(|kind| *kind == Kind::SyncFilesystem);
+    let after = &kinds[last_sync.unwrap() + 1..];
+    let acknowledged = after.iter().filter(|kind| **kind == Kind::Acknowledge);
+    assert!(acknowledged.count() >= 8, "{kinds:?}");
+}
+
+#[test]
+fn i01_a_new_directory_is_synced_with_its_parents() {
+    let (_directory, disk, store) = open(Some(Layout::new(5, Depth::Full).unwrap()));
+    put_and_acknowledge(&store, &disk, b"one");
+    let kinds = disk.take_kinds();
+    let ending = [
+        Kind::Rename,
+        Kind::Rename,
+        Kind::SyncFilesystem,
+        Kind::Acknowledge,
+    ];
+    assert_eq!(kinds[kinds.len() - 4..], ending, "{kinds:?}");
+}
+
+#[test]
+fn i03_a_delete_is_acknowledged_after_the_directory_is_synced() {
+    let (_directory, disk, store) = open(None);
+    let hash = put(&store, b"one").unwrap();
+    disk.take_calls();
+    let outcome = store.delete(&hash, Generation(1), |_| disk.acknowledge());
+    assert!(matches!(outcome, Ok(DeleteOutcome::Deleted(meta)) if meta.hash == hash));
+    let expected = [Kind::Unlink, Kind::SyncDirectory, Kind::Acknowledge];
+    assert_eq!(disk.take_kinds(), expected);
+}
+
+#[test]
+fn a_failed_sync_fails_the_volume_and_is_not_tried_again() {
+    for kind in [Kind::SyncFile, Kind::SyncDirectory] {
+        let (_directory, disk, store) = open(None);
+        let before = put(&store, b"before").unwrap();
+        disk.take_calls();
+        disk.fail(kind, 0, Errno::IO);
+        let refused = put(&store, b"lost").unwrap_err();
+        assert!(
+            matches!(refused, WriteError::VolumeFailed { .. }),
+            "{refused}"
+        );
+        disk.heal();
+        assert_eq!(
+            disk.take_kinds()
+                .into_iter()
+                .filter(|call| *call == kind)
+                .count(),
+            1
+        );
+        assert!(
+            store.failed().unwrap().contains("sync"),
+            "{:?}",
+            store.failed()
+        );
+
+        assert!(matches!(
+            store.writer(1),
+            Err(WriteError::VolumeFailed { .. })
+        ));
+        let delete = store.delete(&before, Generation(9), |_| {});
+        assert!(matches!(delete, Err(WriteError::VolumeFailed { .. })));
+        assert_eq!(disk.take_kinds(), [], "a failed volume is not touched");
+        assert_eq!(read_all(&store, &before), b"before", "but read");
+        assert_eq!(temp_files(&store), 0);
+        assert_eq!(StoreError::from(refused).code, ErrorCode::Unavailable);
+    }
+}
+
+#[test]
+fn i02_a_file_whose_data_did_not_sync_never_gets_a_name() {
+    let (_directory, disk, store) = open(None);
+    disk.fail(Kind::SyncFile, 0, Errno::IO);
+    put(&store, b"lost").unwrap_err();
+    assert!(!disk.take_kinds().contains(&Kind::Rename));
+}
+
+#[test]
+fn a_failed_sync_of_a_batch_fails_all_of_it() {
+    let (_directory, disk, store) = open(None);
+    let gate = Arc::new(Barrier::new(2));
+    disk.hold(Kind::SyncFile, &gate);
+    disk.fail(Kind::SyncFilesystem, 0, Errno::IO);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| put(&store, b"first"));
+        gate.wait();
+        let rest: Vec<_> = (0..3u8)
+            .map(|number| {
+                let store = &store;
+                scope.spawn(move || put(store, &[number]))
+            })
+            .collect();
+        while store.inner.batches.waiting() < 3 {
+            std::thread::yield_now();
+        }
+        gate.wait();
+        first.join().unwrap().unwrap();
+        for put in rest {
+            let error = put.join().unwrap().unwrap_err();
+            assert!(matches!(error, WriteError::VolumeFailed { .. }), "{error}");
+        }
+    });
+    let renames = disk
+        .take_kinds()
+        .into_iter()
+        .filter(|kind| *kind == Kind::Rename);
+    assert_eq!(renames.count(), 1);
+}
+
+#[test]
+fn a_failed_sync_of_everything_fails_the_volume() {
+    let (_directory, disk, store) = open(None);
+    disk.fail(Kind::SyncFilesystem, 0, Errno::IO);
+    store.sync_all().unwrap_err();
+    assert!(store.failed().is_some());
+}
+
+#[test]
+fn a_long_file_is_synced_on_the_way_and_a_failure_there_fails_the_volume() {
+    let (_directory, disk, store) = open(None);
+    let long = vec![7u8; 17 << 20];
+    put(&store, &long).unwrap();
+    let paced = disk
+        .take_kinds()
+        .into_iter()
+        .filter(|kind| *kind == Kind::SyncData);
+    assert_eq!(paced.count(), 2);
+    disk.fail(Kind::SyncData, 0, Errno::IO);
+    put(&store, &long).unwrap_err();
+    assert!(store.failed().is_some());
+}
+
+#[test]
+fn i02_a_full_disk_refuses_with_507_leaves_no_temp_file_and_goes_on_when_there_is_room() {
+    let long = vec![3u8; 3 * GROUP];
+    for kind in [Kind::Write, Kind::SetRecord, Kind::SyncFile, Kind::Rename] {
+        let (_directory, disk, store) = open(None);
+        disk.fail(kind, 0, Errno::NOSPC);
+        let refused = put(&store, &long).unwrap_err();
+        assert!(
+            matches!(refused, WriteError::StorageFull { .. }),
+            "{kind:?}: {refused}"
+        );
+        assert_eq!(StoreError::from(refused).code.http_status(), 507);
+        assert_eq!(temp_files(&store), 0, "{kind:?}");
+        assert_eq!(store.failed(), None, "{kind:?}");
+        disk.heal();
+        let hash = put(&store, &long).unwrap();
+        assert_eq!(read_all(&store, &hash), long);
+    }
+}
+
+#[test]
+fn a_write_that_failed_in_the_middle_cannot_be_finished() {
+    let (_directory, disk, store) = open(None);
+    let mut writer = store.writer(0).unwrap();
+    disk.fail(Kind::Write, 0, Errno::NOSPC);
+    writer.write(b"torn").unwrap_err();
+    disk.heal();
+    writer.write(b"torn").unwrap_err();
+    assert!(writer.finish().is_err());
+    assert_eq!(temp_files(&store), 0);
+}
+
+#[test]
+fn deletes_work_on_a_full_disk() {
+    let (_directory, disk, store) = open(None);
+    let hash = put(&store, b"one").unwrap();
+    disk.set_available(0);
+    disk.fail(Kind::Write, 0, Errno::NOSPC);
+    let outcome = store.delete(&hash, Generation(1), |_| {});
+    assert!(matches!(outcome, Ok(DeleteOutcome::Deleted(_))));
+}
+
+#[test]
+fn room_is_reserved_beside_headroom_and_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = RecordingDisk::default();
+    let options = StoreOptions {
+        layout: None,
+        headroom_bytes: 1_000,
+    };
+    let store = Store::open_on(directory.path(), &options, Box::new(disk.clone())).unwrap();
+    disk.set_available(3_000);
+    assert_eq!(store.space().available, 2_000);
+    let first = store.writer(1_500).unwrap();
+    assert_eq!(store.space().available, 500);
+    assert!(matches!(
+        store.writer(501),
+        Err(WriteError::StorageFull {
+            wanted: 501,
+            available: 500,
+            ..
+        })
+    ));
+    assert_eq!(temp_files(&store), 1);
+    drop(first);
+    assert_eq!(store.space().available, 2_000);
+
+    let mut longer_than_said = store.writer(10).unwrap();
+    longer_than_said.write(&[0; 2_000]).unwrap();
+    let over = longer_than_said.write(&[0; 2_001]).unwrap_err();
+    assert!(matches!(over, WriteError::StorageFull { .. }), "{over}");
+    drop(longer_than_said);
+    assert_eq!(store.space().available, 2_000);
+
+    disk.set_available(999);
+    assert_eq!(store.space().available, 0);
+    assert!(matches!(
+        store.writer(0),
+        Err(WriteError::StorageFull { .. })
+    ));
+}
+
+#[test]
+fn a_filesystem_without_extended_attributes_is_refused_and_not_formatted() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = RecordingDisk::default();
+    disk.fail(Kind::SetRecord, 0, Errno::OPNOTSUPP);
+    let options = StoreOptions::default();
+    let refused = Store::open_on(directory.path(), &options, Box::new(disk)).err();
+    assert!(matches!(
+        refused,
+        Some(OpenError::NoExtendedAttributes { .. })
+    ));
+    assert!(!directory.path().join("format.json").exists());
+    // Formatting was cut off there, and can be taken up.
+    Store::open(directory.path(), &options).unwrap();
+}
+
+#[test]
+fn a_disk_that_takes_no_sidecar_serves_the_file_all_the_same() {
+    let (_directory, disk, store) = open(None);
+    let long: Vec<u8> = (0..5 * GROUP).map(|at| (at / 7).to_le_bytes()[0]).collect();
+    // The content is written by two calls, and the sidecar after them.
+    disk.fail(Kind::Write, 2, Errno::NOSPC);
+    let hash = put(&store, &long).unwrap();
+    assert_eq!(sidecars(store.root()), 0);
+    disk.fail(Kind::Write, 0, Errno::NOSPC);
+    assert_eq!(read_all(&store, &hash), long);
+    assert_eq!(temp_files(&store), 0);
+    disk.heal();
+    assert_eq!(read_all(&store, &hash), long);
+    assert_eq!(sidecars(store.root()), 1);
+}
+
+fn sidecars(root: &Path) -> usize {
+    let directories = std::fs::read_dir(root.join("trees")).unwrap();
+    directories
+        .map(|entry| std::fs::read_dir(entry.unwrap().path()).unwrap().count())
+        .sum()
+}
