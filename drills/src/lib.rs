@@ -7,6 +7,7 @@ mod content;
 mod http;
 mod oracle;
 mod process;
+mod proxy;
 mod random;
 mod tree;
 
@@ -14,5 +15,6 @@ pub use content::Content;
 pub use http::{Http, Response};
 pub use oracle::{Oracle, Tally};
 pub use process::{Process, ProcessSpec, wait_until};
+pub use proxy::CountingProxy;
 pub use random::Random;
 pub use tree::{TreeFindings, inspect_tree};

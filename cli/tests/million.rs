@@ -1,0 +1,179 @@
+//! I7: a namenode with very many files opens at once after SIGKILL, in little memory, and a full report that agrees is
+//! one small message.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{process, scaled};
+use richardstore_drills::{CountingProxy, Process};
+use richardstore_proto::wire::name_node_client::NameNodeClient;
+use richardstore_proto::wire::{self, block_report_request, to_bytes};
+use richardstore_proto::{ContentHash, Generation, RangeDigests};
+use richardstore_runtime::{Channels, tcp_dial};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+const NODE: [u8; 16] = [1; 16];
+const JOURNAL: [u8; 16] = [2; 16];
+const LEASE: u64 = 64;
+const CALLERS: u64 = 16;
+
+fn name_of(file: u64) -> ContentHash {
+    // Spread like real hashes, which is the hard case for a B-tree.
+    let mut bytes = [0; 32];
+    let mut random = richardstore_drills::Random::new(file);
+    for part in bytes.chunks_exact_mut(8) {
+        part.copy_from_slice(&random.number().to_be_bytes());
+    }
+    ContentHash::new(bytes)
+}
+
+async fn register(client: &mut NameNodeClient<Channel>) -> wire::RegisterResponse {
+    let request = wire::RegisterRequest {
+        node_id: to_bytes(&NODE),
+        cluster_id: String::new(),
+        session_epoch: 1,
+        name: "million".into(),
+        address: "127.0.0.1:1".into(),
+        rack: String::new(),
+        stats: Some(wire::NodeStats {
+            capacity_bytes: 1 << 50,
+            available_bytes: 1 << 50,
+            ..Default::default()
+        }),
+        journal_id: to_bytes(&JOURNAL),
+        journal_next: 1,
+        version: String::new(),
+    };
+    client.register(request).await.unwrap().into_inner()
+}
+
+/// Registers `LEASE` files the way a gateway does, and returns their generations.
+async fn lease_and_commit(mut client: NameNodeClient<Channel>, first: u64) -> Vec<(u64, u64)> {
+    let request = wire::WriteFileRequest {
+        count: u32::try_from(LEASE).unwrap(),
+        size_hint: 4096,
+        ..Default::default()
+    };
+    let lease = client.write_file(request).await.unwrap().into_inner();
+    let written: Vec<(u64, u64)> = (first..)
+        .zip(&lease.allocations)
+        .map(|(file, allocation)| (file, allocation.generation))
+        .collect();
+    let files = written
+        .iter()
+        .map(|(file, generation)| wire::FileCommit {
+            file: Some(wire::FileInfo {
+                hash: to_bytes(name_of(*file).as_bytes()),
+                size: 4096,
+                blake3_root: to_bytes(&[3; 32]),
+                generation: *generation,
+                replication: 1,
+                created_ms: 0,
+            }),
+            nodes: vec![to_bytes(&NODE)],
+        })
+        .collect();
+    let request = wire::CommitFilesRequest { files };
+    let answer = client.commit_files(request).await.unwrap().into_inner();
+    for result in answer.results {
+        assert_eq!(result.error_code, 0, "{}", result.error);
+    }
+    written
+}
+
+async fn fill(client: &NameNodeClient<Channel>, files: u64) -> RangeDigests {
+    let mut digests = RangeDigests::default();
+    let mut calls = JoinSet::new();
+    let mut waiting = (0..files).step_by(usize::try_from(LEASE).unwrap());
+    for first in waiting.by_ref().take(usize::try_from(CALLERS).unwrap()) {
+        calls.spawn(lease_and_commit(client.clone(), first));
+    }
+    while let Some(written) = calls.join_next().await {
+        for (file, generation) in written.unwrap() {
+            digests.add(&name_of(file), Generation(generation));
+        }
+        if let Some(first) = waiting.next() {
+            calls.spawn(lease_and_commit(client.clone(), first));
+        }
+    }
+    digests
+}
+
+fn client(address: &str) -> NameNodeClient<Channel> {
+    NameNodeClient::new(Channels::new(tcp_dial()).get(address).unwrap())
+}
+
+fn address(process: &Process) -> String {
+    process.ready_line().rsplit(' ').next().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i07_a_namenode_with_many_files_is_back_at_once_and_a_report_that_agrees_is_small() {
+    let files = scaled("MILLION_FILES", 20_000).next_multiple_of(LEASE);
+    let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let data = directory.path().join("namenode").display().to_string();
+    let spec = process(
+        directory.path(),
+        "namenode",
+        &["namenode", "--dir", &data, "--listen", "127.0.0.1:0"],
+    );
+    let namenode = spec.start("listening on").await.unwrap();
+    let mut filling = client(&address(&namenode));
+    register(&mut filling).await;
+    let started = Instant::now();
+    let digests = fill(&filling, files).await;
+    let rate = files as f64 / started.elapsed().as_secs_f64();
+    namenode.kill().await.unwrap();
+
+    let starting = Instant::now();
+    let namenode = spec.start("listening on").await.unwrap();
+    let mut asking = client(&address(&namenode));
+    let request = wire::ReadFileRequest {
+        hash: to_bytes(name_of(files / 2).as_bytes()),
+    };
+    let found = asking.read_file(request).await.unwrap().into_inner();
+    let to_first_answer = starting.elapsed();
+    assert_eq!(found.file.unwrap().size, 4096);
+    let after_open = namenode.peak_memory_bytes().unwrap();
+
+    let proxy = CountingProxy::start(&address(&namenode)).await.unwrap();
+    let mut reporting = client(&proxy.address());
+    register(&mut reporting).await;
+    let before = proxy.bytes();
+    let reporting_since = Instant::now();
+    let root = digests.root();
+    let request = wire::BlockReportRequest {
+        node_id: to_bytes(&NODE),
+        session_epoch: 1,
+        journal_id: to_bytes(&JOURNAL),
+        step: Some(block_report_request::Step::Digests(wire::ReportDigests {
+            root: Some(wire::RangeDigest {
+                range: 0,
+                count: root.count,
+                sum: to_bytes(&root.sum.to_be_bytes()),
+            }),
+            ranges: Vec::new(),
+        })),
+    };
+    let answer = reporting.block_report(request).await.unwrap().into_inner();
+    let report_took = reporting_since.elapsed();
+    let report_bytes = proxy.bytes() - before;
+    assert!(answer.root_agrees, "{answer:?}");
+    let peak = namenode.peak_memory_bytes().unwrap();
+    println!(
+        "namenode: {files} files registered at {rate:.0}/s; start to first answer after SIGKILL {to_first_answer:?}; \
+         memory {} MiB after opening, {} MiB after the report; agreeing full report {report_bytes} bytes in {report_took:?}",
+        after_open >> 20,
+        peak >> 20,
+    );
+    // The start of the process itself is in this figure; the log of the namenode says how long the opening took.
+    assert!(
+        to_first_answer < Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 250 })
+    );
+    assert!(report_took < Duration::from_secs(1));
+    assert!(report_bytes < 100 << 10);
+    assert!(peak < 300 << 20);
+}
