@@ -23,7 +23,7 @@ use crate::mutation::{Mutation, MutationError, Reply};
 use crate::service::NameNodeService;
 use crate::shared::Shared;
 use crate::soft_state::SoftState;
-use crate::ticker::run_ticker;
+use crate::ticker::{run_expiry, run_ticker};
 
 /// What the database gets of the stop's time limit once the calls have ended or were given up.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
@@ -102,7 +102,8 @@ impl Namenode {
         let address = bound.address();
         let shared = Arc::new(prepare(&tasks, address, config, environment, &metadata).await?);
         let (health, router) = routes(shared.clone()).await?;
-        tasks.spawn(run_ticker(shared));
+        tasks.spawn(run_ticker(shared.clone()));
+        tasks.spawn(run_expiry(shared));
         let serving_failed = CancellationToken::new();
         let (stopping, failed) = (tasks.stopping(), serving_failed.clone());
         tasks.spawn(async move {

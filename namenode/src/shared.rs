@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use richardstore_proto::{
-    DataNodeInfo, ErrorCode, FileLocations, NamenodeEpoch, NodeId, SessionEpoch, StoreError,
+    ContentHash, DataNodeInfo, ErrorCode, FileLocations, NamenodeEpoch, NodeId, SessionEpoch,
+    StoreError,
 };
 use richardstore_runtime::{Environment, OffloadError, Tasks};
 use tokio::time::Instant;
@@ -99,11 +100,7 @@ impl Shared {
     }
 
     /// Where a file is, best node first.
-    pub fn locate(
-        &self,
-        hash: richardstore_proto::ContentHash,
-        record: &FileRecord,
-    ) -> FileLocations {
+    pub fn locate(&self, hash: ContentHash, record: &FileRecord) -> FileLocations {
         let now_ms = self.now_ms();
         let turn = self.reads.fetch_add(1, Ordering::Relaxed);
         let soft = self.soft();

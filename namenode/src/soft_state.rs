@@ -7,6 +7,9 @@ use crate::record::{NodeIndex, NodeRecord};
 use crate::safe_mode::SafeMode;
 use crate::suspects::Suspects;
 
+/// A busy machine's delays below this are no pause, in milliseconds.
+const SHORTEST_PAUSE_MS: u64 = 1_000;
+
 /// The datanodes, safe mode and the replicas under suspicion. Times are monotonic milliseconds since the start.
 #[derive(Debug, Clone)]
 pub struct SoftState {
@@ -54,7 +57,8 @@ impl SoftState {
     pub fn tick(&mut self, now_ms: u64) -> Tick {
         let gap_ms = now_ms.saturating_sub(self.ticked_ms);
         self.ticked_ms = now_ms;
-        let paused_ms = (gap_ms >= self.cluster.timeouts().stale_after_ms / 2).then_some(gap_ms);
+        let long_ms = (self.cluster.timeouts().stale_after_ms / 2).max(SHORTEST_PAUSE_MS);
+        let paused_ms = (gap_ms >= long_ms).then_some(gap_ms);
         if let Some(gap_ms) = paused_ms {
             self.cluster.excuse(gap_ms, now_ms);
             self.safe_mode.prolong(gap_ms);

@@ -1,9 +1,11 @@
-//! [`run_ticker`]: what happens because time passed. Nodes fall silent, safe mode ends, writes run out.
+//! [`run_ticker`] and [`run_expiry`]: what happens because time passed. Nodes fall silent, safe mode ends, writes run
+//! out.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Transition;
 use crate::liveness::Liveness;
@@ -17,27 +19,48 @@ const EXPIRE_BATCH: usize = 256;
 const EXPIRE_MIN: Duration = Duration::from_millis(250);
 const EXPIRE_MAX: Duration = Duration::from_secs(5);
 
-/// Ticks until the namenode stops.
+/// Watches the datanodes until the namenode stops. It waits for nothing but time: a tick that comes late is taken for a
+/// pause of the whole process.
 pub async fn run_ticker(shared: Arc<Shared>) {
     let period = Duration::from_millis((shared.config.heartbeat_interval_ms / 2).clamp(5, 1_000));
-    let expire_every =
-        Duration::from_millis(shared.config.write_timeout_ms / 8).clamp(EXPIRE_MIN, EXPIRE_MAX);
-    let mut ticks = interval(period);
-    // After a pause of the process the missed ticks have nothing to say that the next one does not.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let stopping = shared.tasks.stopping();
-    let mut expired_at = Instant::now();
-    loop {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
+    let mut ticks = Ticks::every(period, shared.tasks.stopping());
+    while ticks.next().await {
         observe(&shared);
-        if expired_at.elapsed() >= expire_every {
-            if let Err(error) = expire_writes(&shared).await {
-                tracing::warn!("writes that ran out were not given up: {error}");
-            }
-            expired_at = Instant::now();
+    }
+}
+
+/// Gives up writes that ran out, until the namenode stops.
+pub async fn run_expiry(shared: Arc<Shared>) {
+    let period =
+        Duration::from_millis(shared.config.write_timeout_ms / 8).clamp(EXPIRE_MIN, EXPIRE_MAX);
+    let mut ticks = Ticks::every(period, shared.tasks.stopping());
+    while ticks.next().await {
+        if let Err(error) = expire_writes(&shared).await {
+            tracing::warn!("writes that ran out were not given up: {error}");
+        }
+    }
+}
+
+/// A beat that ends with the namenode.
+struct Ticks {
+    interval: Interval,
+    stopping: CancellationToken,
+}
+
+impl Ticks {
+    fn every(period: Duration, stopping: CancellationToken) -> Self {
+        let mut interval = interval(period);
+        // After a pause of the process the missed ticks have nothing to say that the next one does not.
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { interval, stopping }
+    }
+
+    /// Waits for the next tick. `false`: the namenode stops.
+    async fn next(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => false,
+            _ = self.interval.tick() => true,
         }
     }
 }
