@@ -12,13 +12,13 @@ use richardstore_proto::{CommandId, ContentHash, Generation, NodeId, RangeDigest
 use super::codec;
 use super::counters::Counters;
 use super::tables::{
-    META_COUNTERS, Tables, ViewError, node_file_key, read_command, read_file, read_node,
-    read_tombstone, read_write,
+    META_COUNTERS, Tables, ViewError, read_command, read_file, read_node, read_tombstone,
+    read_write,
 };
 use crate::mutation::MutationError;
 use crate::record::{
-    CommandRecord, CommandRecordAction, FileRecord, NodeIndex, NodeRecord, Replica,
-    TombstoneRecord, WriteRecord,
+    CommandRecord, CommandRecordAction, FileRecord, NodeIndex, NodeRecord, TombstoneRecord,
+    WriteRecord,
 };
 
 /// Work inside one write transaction.
@@ -140,7 +140,7 @@ impl<'txn> Batch<'txn> {
     }
 
     /// The node of this number, which a record names: that it is missing is damage, not a refusal.
-    fn recorded_node(&mut self, index: NodeIndex) -> Result<&mut NodeRecord, MutationError> {
+    pub fn recorded_node(&mut self, index: NodeIndex) -> Result<&mut NodeRecord, MutationError> {
         self.node(index).map_err(|error| match error {
             MutationError::NodeUnknown(index) => {
                 MutationError::Corrupt(format!("node {} is named by a record and gone", index.0))
@@ -174,102 +174,8 @@ impl<'txn> Batch<'txn> {
         Ok(())
     }
 
-    /// Sets the record of a file, or removes it, with everything that is derived from it: what each node holds, its
-    /// digests, what is under-replicated, the counters.
-    pub fn replace_file(
-        &mut self,
-        hash: &ContentHash,
-        before: Option<&FileRecord>,
-        after: Option<&FileRecord>,
-    ) -> Result<(), MutationError> {
-        self.changed = true;
-        match after {
-            Some(record) => {
-                let frame = codec::encode_file(hash, record)?;
-                self.tables
-                    .files
-                    .insert(hash.as_bytes(), frame.as_slice())?;
-            }
-            None => {
-                self.tables.files.remove(hash.as_bytes())?;
-            }
-        }
-        self.counters.files += u64::from(after.is_some());
-        self.counters.files -= u64::from(before.is_some());
-        self.counters.bytes += after.map_or(0, |record| record.size);
-        self.counters.bytes -= before.map_or(0, |record| record.size);
-        self.replace_shortage(hash, before, after)?;
-
-        let (held, holds) = (replicas(before), replicas(after));
-        for replica in held.iter().filter(|replica| !holds.contains(replica)) {
-            let size = before.map_or(0, |record| record.size);
-            self.forget_replica(hash, *replica, size)?;
-        }
-        for replica in holds.iter().filter(|replica| !held.contains(replica)) {
-            let size = after.map_or(0, |record| record.size);
-            self.learn_replica(hash, *replica, size)?;
-        }
-        Ok(())
-    }
-
-    fn replace_shortage(
-        &mut self,
-        hash: &ContentHash,
-        before: Option<&FileRecord>,
-        after: Option<&FileRecord>,
-    ) -> Result<(), ViewError> {
-        let was_short = before.is_some_and(|record| record.missing() > 0);
-        let short = after.filter(|record| record.missing() > 0);
-        match short {
-            Some(record) => {
-                let recorded = record.replication - record.missing();
-                self.tables
-                    .under_replicated
-                    .insert(hash.as_bytes(), recorded)?;
-            }
-            None if was_short => {
-                self.tables.under_replicated.remove(hash.as_bytes())?;
-            }
-            None => {}
-        }
-        self.counters.under_replicated += u64::from(short.is_some());
-        self.counters.under_replicated -= u64::from(was_short);
-        Ok(())
-    }
-
-    fn learn_replica(
-        &mut self,
-        hash: &ContentHash,
-        replica: Replica,
-        size: u64,
-    ) -> Result<(), MutationError> {
-        let key = node_file_key(replica.node, replica.generation, hash);
-        self.tables.node_files.insert(&key, ())?;
-        let node = self.recorded_node(replica.node)?;
-        node.replicas += 1;
-        node.bytes = node.bytes.saturating_add(size);
-        self.digest(replica.node, hash)?
-            .add(hash, replica.generation);
-        Ok(())
-    }
-
-    fn forget_replica(
-        &mut self,
-        hash: &ContentHash,
-        replica: Replica,
-        size: u64,
-    ) -> Result<(), MutationError> {
-        let key = node_file_key(replica.node, replica.generation, hash);
-        self.tables.node_files.remove(&key)?;
-        let node = self.recorded_node(replica.node)?;
-        node.replicas = node.replicas.saturating_sub(1);
-        node.bytes = node.bytes.saturating_sub(size);
-        self.digest(replica.node, hash)?
-            .remove(hash, replica.generation);
-        Ok(())
-    }
-
-    fn digest(
+    /// The digest that `hash` counts in, to be changed in place; see [`Batch::touch`].
+    pub fn digest(
         &mut self,
         node: NodeIndex,
         hash: &ContentHash,
@@ -388,8 +294,4 @@ impl<'txn> Batch<'txn> {
         }
         Ok(())
     }
-}
-
-fn replicas(record: Option<&FileRecord>) -> &[Replica] {
-    record.map_or(&[], |record| &record.replicas)
 }

@@ -42,6 +42,21 @@ pub struct CrashBackend {
 }
 
 impl CrashDisk {
+    /// A disk with these bytes on it.
+    pub fn holding(bytes: Vec<u8>) -> Self {
+        let disk = Self::default();
+        let mut platter = disk.platter.lock().unwrap();
+        platter.durable.clone_from(&bytes);
+        platter.current = bytes;
+        drop(platter);
+        disk
+    }
+
+    /// What a power loss would leave, whatever the dice say.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.platter.lock().unwrap().durable.clone()
+    }
+
     /// A handle for the present life.
     pub fn backend(&self) -> CrashBackend {
         CrashBackend {

@@ -3,17 +3,18 @@
 //! One record is in memory at a time, whatever the size of the table.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::ControlFlow;
 use std::str::FromStr;
 
 use redb::{ReadableTable, ReadableTableMetadata};
-use richardstore_proto::{
-    Blake3Root, ContentHash, ErrorCode, Generation, JournalId, NodeId, StoreError,
-};
-use serde::{Serialize, Serializer};
+use richardstore_proto::{ContentHash, ErrorCode, Generation, JournalId, NodeId, StoreError};
+use serde::Serialize;
 
 use super::codec;
+use super::dump_lines::{
+    CommandLine, FileLine, HolderField, MetaLine, NodeLine, ReplicaField, ReplicaLine,
+    TombstoneLine, WriteLine,
+};
 use super::tables::{
     COMMANDS, FILES, META, META_CLUSTER, META_SCHEMA, NODE_FILES, TOMBSTONES, ViewError, WRITES,
     split_node_file_key,
@@ -86,99 +87,6 @@ impl FromStr for Table {
             .find(|table| table.as_str() == name)
             .ok_or_else(|| UnknownTable(name.chars().take(64).collect()))
     }
-}
-
-#[derive(Serialize)]
-struct FileLine {
-    #[serde(serialize_with = "text")]
-    hash: ContentHash,
-    size: u64,
-    #[serde(serialize_with = "text")]
-    blake3_root: Blake3Root,
-    replication: u32,
-    generation: Generation,
-    created_ms: u64,
-    replicas: Vec<ReplicaField>,
-}
-
-#[derive(Serialize)]
-struct ReplicaField {
-    #[serde(serialize_with = "text")]
-    node: NodeId,
-    generation: Generation,
-}
-
-#[derive(Serialize)]
-struct ReplicaLine {
-    #[serde(serialize_with = "text")]
-    node: NodeId,
-    generation: Generation,
-    #[serde(serialize_with = "text")]
-    hash: ContentHash,
-}
-
-#[derive(Serialize)]
-struct NodeLine<'a> {
-    #[serde(serialize_with = "text")]
-    node: NodeId,
-    index: u32,
-    name: &'a str,
-    address: &'a str,
-    rack: &'a str,
-    admin: &'static str,
-    session_epoch: u64,
-    journal_id: Option<String>,
-    next_sequence: u64,
-    registered_ms: u64,
-    replicas: u64,
-    bytes: u64,
-    commands: u64,
-}
-
-#[derive(Serialize)]
-struct TombstoneLine {
-    #[serde(serialize_with = "text")]
-    hash: ContentHash,
-    generation: Generation,
-    deleted_ms: u64,
-    holders: Vec<HolderField>,
-}
-
-#[derive(Serialize)]
-struct HolderField {
-    #[serde(serialize_with = "text")]
-    node: NodeId,
-    command: u64,
-}
-
-#[derive(Serialize)]
-struct CommandLine {
-    #[serde(serialize_with = "text")]
-    node: NodeId,
-    id: u64,
-    action: &'static str,
-    #[serde(serialize_with = "text")]
-    hash: ContentHash,
-    generation: Option<Generation>,
-    targets: Option<Vec<String>>,
-    attempts: u32,
-    not_before_ms: u64,
-    issued_ms: u64,
-}
-
-#[derive(Serialize)]
-struct WriteLine {
-    generation: Generation,
-    count: u32,
-    open: Vec<Generation>,
-    expires_at_ms: u64,
-    parked: Vec<ReplicaLine>,
-}
-
-#[derive(Serialize)]
-struct MetaLine<'a> {
-    key: &'a str,
-    value: serde_json::Value,
 }
 
 /// Node ids by number; a number that no node has shows as the nil id.
@@ -432,10 +340,6 @@ fn emit(line: &impl Serialize, visit: Visit<'_>) -> Result<ControlFlow<()>, View
     let line =
         serde_json::to_string(line).map_err(|error| ViewError::Corrupt(error.to_string()))?;
     Ok(visit(&line))
-}
-
-fn text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
 }
 
 #[cfg(test)]

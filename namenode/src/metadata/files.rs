@@ -438,7 +438,7 @@ mod tests {
         assert!(replies[2].is_err());
         assert_eq!(replies[3], Ok(Reply::Deleted { existed: true }));
         assert_eq!(replies[4], Ok(Reply::Deleted { existed: false }));
-        super::super::fixture::audit(&fixture.view());
+        super::super::audit::audit(&fixture.view());
         assert_eq!(fixture.view().counts().unwrap().files, 0);
     }
 }

@@ -1,24 +1,18 @@
-//! What the tests of the metadata share: a ledger in memory, short names for mutations, and an audit that recounts
-//! everything that is derived.
+//! What the tests of the metadata share: a ledger in memory, audited after every step, and short names for mutations.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redb::backends::InMemoryBackend;
-use redb::{Builder, Database, ReadableTable};
+use redb::{Builder, Database};
 use richardstore_proto::{
     Blake3Root, ClusterId, CommandId, ContentHash, Generation, JournalEvent, JournalId, NodeId,
-    RangeDigests, ReplicaEntry, Sequence, SessionEpoch,
+    ReplicaEntry, Sequence, SessionEpoch,
 };
 
-use super::codec;
-use super::counters::Counters;
+use super::audit::audit;
+use super::database::format;
 use super::ledger::Ledger;
-use super::open::format;
-use super::tables::{
-    COMMANDS, FILES, NODE_FILES, SPENT_TOMBSTONES, TOMBSTONES, UNDER_REPLICATED, WRITES,
-    split_node_file_key,
-};
 use super::view::View;
 use crate::mutation::{CommandEnd, Mutation, MutationError, Reply};
 use crate::record::{CommandRecordAction, FileRecord, NodeIndex, TombstoneRecord};
@@ -270,142 +264,5 @@ pub fn event(sequence: u64, file: u8, write: u64, removed: bool) -> JournalEvent
         size: SIZE,
         blake3_root: Some(ROOT),
         removed,
-    }
-}
-
-/// Recounts everything that is derived, and panics where it differs.
-pub fn audit(view: &View) {
-    let recounted = Recount::of(view);
-    let counters = view.counters().unwrap();
-    assert_eq!(counters, recounted.counters(&counters));
-    for node in view.nodes().unwrap() {
-        let digests = recounted.digests.get(&node.index).cloned();
-        assert_eq!(
-            view.digests(node.index).unwrap(),
-            digests.unwrap_or_default()
-        );
-        let (replicas, bytes) = recounted.held.get(&node.index).copied().unwrap_or((0, 0));
-        assert_eq!((node.replicas, node.bytes), (replicas, bytes), "{node:?}");
-        let commands = recounted
-            .commands
-            .iter()
-            .filter(|key| key.0 == node.index.0);
-        assert_eq!(node.commands, u64::try_from(commands.count()).unwrap());
-    }
-}
-
-#[derive(Default)]
-struct Recount {
-    files: u64,
-    bytes: u64,
-    short: u64,
-    writes: u64,
-    tombstones: u64,
-    commands: BTreeSet<(u32, u64)>,
-    digests: BTreeMap<NodeIndex, RangeDigests>,
-    held: BTreeMap<NodeIndex, (u64, u64)>,
-}
-
-impl Recount {
-    fn of(view: &View) -> Self {
-        let mut recount = Self::default();
-        recount.count_files(view);
-        recount.count_commands(view);
-        for row in view.table(WRITES).unwrap().iter().unwrap() {
-            let (first, frame) = row.unwrap();
-            let record = codec::decode_write(Generation(first.value()), frame.value()).unwrap();
-            assert_ne!(record.open, 0, "a finished allocation is removed");
-            for parked in &record.parked {
-                assert!(record.is_open(Generation(first.value()), parked.generation));
-            }
-            recount.writes += u64::from(record.open.count_ones());
-        }
-        recount
-    }
-
-    fn count_files(&mut self, view: &View) {
-        let mut held = BTreeSet::new();
-        let mut short = BTreeMap::new();
-        for row in view.table(FILES).unwrap().iter().unwrap() {
-            let (key, frame) = row.unwrap();
-            let hash = ContentHash::new(*key.value());
-            let record = codec::decode_file(&hash, frame.value()).unwrap();
-            self.files += 1;
-            self.bytes += record.size;
-            if record.missing() > 0 {
-                short.insert(hash, record.replication - record.missing());
-            }
-            for replica in &record.replicas {
-                held.insert((replica.node, replica.generation, hash));
-                let digests = self.digests.entry(replica.node).or_default();
-                digests.add(&hash, replica.generation);
-                let (replicas, bytes) = self.held.entry(replica.node).or_default();
-                *replicas += 1;
-                *bytes += record.size;
-            }
-        }
-        let node_files: BTreeSet<_> = view
-            .table(NODE_FILES)
-            .unwrap()
-            .iter()
-            .unwrap()
-            .map(|row| split_node_file_key(row.unwrap().0.value()))
-            .collect();
-        assert_eq!(node_files, held);
-        let under_replicated: BTreeMap<_, _> = view
-            .table(UNDER_REPLICATED)
-            .unwrap()
-            .iter()
-            .unwrap()
-            .map(|row| row.map(|(key, n)| (ContentHash::new(*key.value()), n.value())))
-            .collect::<Result<_, _>>()
-            .unwrap();
-        assert_eq!(under_replicated, short);
-        self.short = u64::try_from(short.len()).unwrap();
-    }
-
-    fn count_commands(&mut self, view: &View) {
-        for row in view.table(COMMANDS).unwrap().iter().unwrap() {
-            self.commands.insert(row.unwrap().0.value());
-        }
-        let mut spent = BTreeSet::new();
-        for row in view.table(TOMBSTONES).unwrap().iter().unwrap() {
-            let (key, frame) = row.unwrap();
-            let hash = ContentHash::new(*key.value());
-            let record = codec::decode_tombstone(&hash, frame.value()).unwrap();
-            self.tombstones += 1;
-            if record.holders.is_empty() {
-                spent.insert((record.generation.0, hash));
-            }
-            for holder in &record.holders {
-                let key = (holder.node.0, holder.command.0);
-                assert!(self.commands.contains(&key), "{hash}: {holder:?}");
-            }
-        }
-        let listed: BTreeSet<_> = view
-            .table(SPENT_TOMBSTONES)
-            .unwrap()
-            .iter()
-            .unwrap()
-            .map(|row| {
-                let (key, _) = row.unwrap();
-                let (generation, hash) = key.value();
-                (generation, ContentHash::new(*hash))
-            })
-            .collect();
-        assert_eq!(listed, spent);
-    }
-
-    /// `counters` with what can be recounted set to what was counted.
-    fn counters(&self, counters: &Counters) -> Counters {
-        Counters {
-            files: self.files,
-            bytes: self.bytes,
-            tombstones: self.tombstones,
-            commands: u64::try_from(self.commands.len()).unwrap(),
-            writes: self.writes,
-            under_replicated: self.short,
-            ..counters.clone()
-        }
     }
 }

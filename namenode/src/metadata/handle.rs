@@ -232,10 +232,10 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::super::crash_disk::CrashDisk;
+    use super::super::database::format;
     use super::super::fixture::{
         CLUSTER, EXPIRES, JOURNAL, allocation, commit, generation, hash, registration,
     };
-    use super::super::open::format;
     use super::*;
     use redb::Builder;
 

@@ -3,14 +3,18 @@
 //! - [`Metadata`] is the handle: mutations go in by `submit`, views come out.
 //! - `apply` and the files named after nouns (`files`, `writes`, `nodes`, `reports`, `commands`, `tombstones`) decide, on a
 //!   `batch` of open `tables` inside one write transaction. `codec` is how records lie on disk.
-//! - `ledger` runs batches durably; `open` finds or makes the database; `view` and `dump` read snapshots.
+//! - `derived` keeps reverse index, digests and counters in step with the files.
+//! - `ledger` runs batches durably; `open` finds or makes the `database`; `view` and `dump` read snapshots.
 
 mod apply;
 mod batch;
 mod codec;
 mod commands;
 mod counters;
+mod database;
+mod derived;
 mod dump;
+mod dump_lines;
 mod files;
 mod handle;
 mod ledger;
@@ -23,11 +27,15 @@ mod view;
 mod writes;
 
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod crash_disk;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod power_loss;
 
 pub use counters::Counts;
 pub use dump::{Table, UnknownTable};

@@ -7,21 +7,16 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase};
-use richardstore_migrations::{ClimbError, NAMENODE, NAMENODE_SCHEMA, SchemaError};
+use redb::Builder;
+use richardstore_migrations::{ClimbError, SchemaError};
 use richardstore_proto::ClusterId;
 use serde::{Deserialize, Serialize};
 
-use super::codec;
-use super::counters::Counters;
+use super::database::{database_error, format, open_database};
 use super::ledger::Ledger;
-use super::tables::{
-    META, META_CLUSTER, META_COUNTERS, META_SCHEMA, Tables, ViewError, check_tables,
-};
 
 const DATABASE: &str = "metadata.redb";
 const NEW_DATABASE: &str = "metadata.redb.new";
@@ -243,136 +238,7 @@ fn make_database(dir: &Path) -> Result<(), OpenError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(wrap)
 }
 
-/// Writes the tables and first rows of a new database.
-pub(super) fn format(database: &Database, cluster_id: ClusterId) -> Result<(), String> {
-    fn words(error: impl std::fmt::Display) -> String {
-        error.to_string()
-    }
-    let mut transaction = database.begin_write().map_err(words)?;
-    transaction.set_quick_repair(true);
-    {
-        let mut tables = Tables::open(&transaction).map_err(words)?;
-        let rows = [
-            (META_SCHEMA, codec::encode(META_SCHEMA, &NAMENODE_SCHEMA)),
-            (META_CLUSTER, codec::encode(META_CLUSTER, &cluster_id)),
-            (
-                META_COUNTERS,
-                codec::encode(META_COUNTERS, &Counters::default()),
-            ),
-        ];
-        for (key, frame) in rows {
-            let frame = frame.map_err(words)?;
-            tables.meta.insert(key, frame.as_slice()).map_err(words)?;
-        }
-    }
-    transaction.commit().map_err(words)
-}
-
-/// Opens the file and checks that it is a database of a namenode that this build can work with. redb may panic over a
-/// damaged file: that is an error too.
-fn open_database(path: &Path, cache_bytes: usize) -> Result<(Database, ClusterId), OpenError> {
-    let open = || {
-        let database = Builder::new()
-            .set_cache_size(cache_bytes)
-            .set_repair_callback(|_| {
-                tracing::warn!("the database was not saved for a quick open; checking all of it");
-            })
-            .open(path)
-            .map_err(|error| database_error(path, error))?;
-        let cluster_id = check(&database, path)?;
-        Ok((database, cluster_id))
-    };
-    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
-        Err(OpenError::Damaged {
-            path: path.to_owned(),
-            reason: "opening it panicked".to_owned(),
-        })
-    })
-}
-
-fn check(database: &Database, path: &Path) -> Result<ClusterId, OpenError> {
-    let damaged = |reason: String| OpenError::Damaged {
-        path: path.to_owned(),
-        reason,
-    };
-    let found: u32 = read_meta(database, META_SCHEMA).map_err(damaged)?;
-    migrate(database, path, found)?;
-    let snapshot = database
-        .begin_read()
-        .map_err(|error| damaged(error.to_string()))?;
-    check_tables(&snapshot).map_err(|error| damaged(error.to_string()))?;
-    let _: Counters = read_meta(database, META_COUNTERS).map_err(damaged)?;
-    read_meta(database, META_CLUSTER).map_err(damaged)
-}
-
-fn migrate(database: &Database, path: &Path, found: u32) -> Result<(), OpenError> {
-    let failed = |source: ClimbError| match source {
-        ClimbError::Schema { source, .. } => OpenError::NewerSchema {
-            path: path.to_owned(),
-            source,
-        },
-        source => OpenError::Migration {
-            path: path.to_owned(),
-            source,
-        },
-    };
-    if NAMENODE.steps_from(found).map_err(failed)?.is_empty() {
-        return Ok(());
-    }
-    let damaged = |reason: String| OpenError::Damaged {
-        path: path.to_owned(),
-        reason,
-    };
-    let mut transaction = database
-        .begin_write()
-        .map_err(|error| damaged(error.to_string()))?;
-    transaction.set_quick_repair(true);
-    let reached = NAMENODE.climb(&transaction, found).map_err(failed)?;
-    // In the transaction of the steps: the new format and its number come together or not at all.
-    let store = || -> Result<(), ViewError> {
-        let mut meta = transaction.open_table(META)?;
-        let frame = codec::encode(META_SCHEMA, &reached)?;
-        meta.insert(META_SCHEMA, frame.as_slice())?;
-        Ok(())
-    };
-    store().map_err(|error| damaged(error.to_string()))?;
-    transaction
-        .commit()
-        .map_err(|error| damaged(error.to_string()))
-}
-
-fn read_meta<T: serde::de::DeserializeOwned>(
-    database: &Database,
-    key: &'static str,
-) -> Result<T, String> {
-    let read = || -> Result<T, ViewError> {
-        let meta = database.begin_read()?.open_table(META)?;
-        let frame = meta
-            .get(key)?
-            .ok_or_else(|| ViewError::Corrupt(format!("meta has no {key}")))?;
-        codec::decode(format_args!("meta {key}"), frame.value())
-    };
-    read().map_err(|error| error.to_string())
-}
-
-fn database_error(path: &Path, error: DatabaseError) -> OpenError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked {
-            path: path.to_owned(),
-        },
-        DatabaseError::Storage(redb::StorageError::Io(source))
-            if source.kind() != io::ErrorKind::InvalidData =>
-        {
-            io_error(path, source)
-        }
-        other => OpenError::Damaged {
-            path: path.to_owned(),
-            reason: other.to_string(),
-        },
-    }
-}
-
-fn io_error(path: &Path, source: io::Error) -> OpenError {
+pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {
     OpenError::Io {
         path: path.to_owned(),
         source,
@@ -381,10 +247,13 @@ fn io_error(path: &Path, source: io::Error) -> OpenError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::audit::audit;
     use super::super::fixture::{
-        JOURNAL, allocation, audit, commit, generation, hash, node_id, registration,
+        JOURNAL, allocation, commit, generation, hash, node_id, registration,
     };
+    use super::super::tables::{META, META_CLUSTER, META_COUNTERS, META_SCHEMA};
     use super::*;
+    use redb::Database;
     use richardstore_migrations::frame;
 
     const CACHE: usize = 1 << 20;
@@ -531,29 +400,5 @@ mod tests {
         let (code, words) = refused(&file.path().join("below"));
         assert_eq!(code, 25);
         assert!(words.contains("below"), "{words}");
-    }
-
-    #[test]
-    fn flipped_bits_anywhere_never_panic_and_never_invent_a_command() {
-        let dir = filled();
-        let path = dir.path().join(DATABASE);
-        let intact = fs::read(&path).unwrap();
-        for flip in 0..200usize {
-            // Spread over the file, denser where its first pages are.
-            let at = match flip % 2 {
-                0 => flip * 37,
-                _ => flip * intact.len() / 200,
-            };
-            let mut bytes = intact.clone();
-            bytes[at % intact.len()] ^= 1 << (flip % 8);
-            fs::write(&path, &bytes).unwrap();
-            if let Ok(opened) = open(dir.path())
-                && let Ok(view) = opened.ledger.view()
-            {
-                let _ = view.file(&hash(1));
-                let commands = view.commands(crate::record::NodeIndex(1), u64::MAX, 10);
-                assert!(commands.is_err() || commands.is_ok_and(|list| list.is_empty()));
-            }
-        }
     }
 }

@@ -1,0 +1,206 @@
+//! The database file itself: its first rows, and what is checked before any of it is believed.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use redb::{Builder, Database, DatabaseError, ReadableDatabase};
+use richardstore_migrations::{ClimbError, NAMENODE, NAMENODE_SCHEMA};
+use richardstore_proto::ClusterId;
+
+use super::codec;
+use super::counters::Counters;
+use super::open::{OpenError, io_error};
+use super::tables::{
+    META, META_CLUSTER, META_COUNTERS, META_SCHEMA, Tables, ViewError, check_tables,
+};
+
+/// Writes the tables and first rows of a new database.
+pub(super) fn format(database: &Database, cluster_id: ClusterId) -> Result<(), String> {
+    fn words(error: impl std::fmt::Display) -> String {
+        error.to_string()
+    }
+    let mut transaction = database.begin_write().map_err(words)?;
+    transaction.set_quick_repair(true);
+    {
+        let mut tables = Tables::open(&transaction).map_err(words)?;
+        let rows = [
+            (META_SCHEMA, codec::encode(META_SCHEMA, &NAMENODE_SCHEMA)),
+            (META_CLUSTER, codec::encode(META_CLUSTER, &cluster_id)),
+            (
+                META_COUNTERS,
+                codec::encode(META_COUNTERS, &Counters::default()),
+            ),
+        ];
+        for (key, frame) in rows {
+            let frame = frame.map_err(words)?;
+            tables.meta.insert(key, frame.as_slice()).map_err(words)?;
+        }
+    }
+    transaction.commit().map_err(words)
+}
+
+/// Opens the file and checks that it is a database of a namenode that this build can work with.
+pub(super) fn open_database(
+    path: &Path,
+    cache_bytes: usize,
+) -> Result<(Database, ClusterId), OpenError> {
+    checked(path, || {
+        Builder::new()
+            .set_cache_size(cache_bytes)
+            .set_repair_callback(|_| {
+                tracing::warn!("the database was not saved for a quick open; checking all of it");
+            })
+            .open(path)
+    })
+}
+
+/// What `open` opens, if it is a database of a namenode. redb may panic over a damaged file: that is an error too.
+fn checked(
+    path: &Path,
+    open: impl FnOnce() -> Result<Database, DatabaseError>,
+) -> Result<(Database, ClusterId), OpenError> {
+    let open = || {
+        let database = open().map_err(|error| database_error(path, error))?;
+        let cluster_id = check(&database, path)?;
+        Ok((database, cluster_id))
+    };
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
+        Err(OpenError::Damaged {
+            path: path.to_owned(),
+            reason: "opening it panicked".to_owned(),
+        })
+    })
+}
+
+fn check(database: &Database, path: &Path) -> Result<ClusterId, OpenError> {
+    let damaged = |reason: String| OpenError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let found: u32 = read_meta(database, META_SCHEMA).map_err(damaged)?;
+    migrate(database, path, found)?;
+    let snapshot = database
+        .begin_read()
+        .map_err(|error| damaged(error.to_string()))?;
+    check_tables(&snapshot).map_err(|error| damaged(error.to_string()))?;
+    let _: Counters = read_meta(database, META_COUNTERS).map_err(damaged)?;
+    read_meta(database, META_CLUSTER).map_err(damaged)
+}
+
+fn migrate(database: &Database, path: &Path, found: u32) -> Result<(), OpenError> {
+    let failed = |source: ClimbError| match source {
+        ClimbError::Schema { source, .. } => OpenError::NewerSchema {
+            path: path.to_owned(),
+            source,
+        },
+        source => OpenError::Migration {
+            path: path.to_owned(),
+            source,
+        },
+    };
+    if NAMENODE.steps_from(found).map_err(failed)?.is_empty() {
+        return Ok(());
+    }
+    let damaged = |reason: String| OpenError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut transaction = database
+        .begin_write()
+        .map_err(|error| damaged(error.to_string()))?;
+    transaction.set_quick_repair(true);
+    let reached = NAMENODE.climb(&transaction, found).map_err(failed)?;
+    // In the transaction of the steps: the new format and its number come together or not at all.
+    let store = || -> Result<(), ViewError> {
+        let mut meta = transaction.open_table(META)?;
+        let frame = codec::encode(META_SCHEMA, &reached)?;
+        meta.insert(META_SCHEMA, frame.as_slice())?;
+        Ok(())
+    };
+    store().map_err(|error| damaged(error.to_string()))?;
+    transaction
+        .commit()
+        .map_err(|error| damaged(error.to_string()))
+}
+
+fn read_meta<T: serde::de::DeserializeOwned>(
+    database: &Database,
+    key: &'static str,
+) -> Result<T, String> {
+    let read = || -> Result<T, ViewError> {
+        let meta = database.begin_read()?.open_table(META)?;
+        let frame = meta
+            .get(key)?
+            .ok_or_else(|| ViewError::Corrupt(format!("meta has no {key}")))?;
+        codec::decode(format_args!("meta {key}"), frame.value())
+    };
+    read().map_err(|error| error.to_string())
+}
+
+pub(super) fn database_error(path: &Path, error: DatabaseError) -> OpenError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked {
+            path: path.to_owned(),
+        },
+        DatabaseError::Storage(redb::StorageError::Io(source))
+            if source.kind() != io::ErrorKind::InvalidData =>
+        {
+            io_error(path, source)
+        }
+        other => OpenError::Damaged {
+            path: path.to_owned(),
+            reason: other.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::crash_disk::CrashDisk;
+    use super::super::fixture::{JOURNAL, allocation, commit, generation, hash, registration};
+    use super::super::ledger::Ledger;
+    use super::*;
+    use crate::record::NodeIndex;
+
+    fn on_disk(disk: &CrashDisk) -> Result<Database, DatabaseError> {
+        Builder::new().create_with_backend(disk.backend())
+    }
+
+    /// The bytes of a database with one file in it.
+    fn filled() -> Vec<u8> {
+        let disk = CrashDisk::default();
+        let database = on_disk(&disk).unwrap();
+        format(&database, ClusterId::new([1; 16])).unwrap();
+        let ledger = Ledger::new(database, None);
+        let replies = ledger.run(&[
+            registration(1, 1, JOURNAL),
+            allocation(1),
+            commit(generation(1), 1, &[1]),
+        ]);
+        assert!(replies.unwrap().iter().all(Result::is_ok));
+        disk.bytes()
+    }
+
+    #[test]
+    fn flipped_bits_anywhere_never_panic_and_never_invent_a_command() {
+        let intact = filled();
+        for flip in 0..400usize {
+            // Spread over the file, denser where its first pages are.
+            let at = match flip % 2 {
+                0 => flip * 37,
+                _ => flip * intact.len() / 400,
+            };
+            let mut bytes = intact.clone();
+            bytes[at % intact.len()] ^= 1 << (flip % 8);
+            let disk = CrashDisk::holding(bytes);
+            if let Ok((database, _)) = checked(Path::new("flipped"), || on_disk(&disk))
+                && let Ok(view) = Ledger::new(database, None).view()
+            {
+                let _ = view.file(&hash(1));
+                let commands = view.commands(NodeIndex(1), u64::MAX, 10);
+                assert!(commands.is_err() || commands.is_ok_and(|list| list.is_empty()));
+            }
+        }
+    }
+}
