@@ -1,0 +1,240 @@
+//! [`Volume`]: the replicas of one disk and the index over them, which change together.
+//!
+//! Every change of the directory is entered into the index under the hash's lock, in the order in which the directory
+//! changed. The index never stands in the way (I9): where it fails, replicas are published, read and deleted all the
+//! same, and the rebuild, which walks the directory, finds what the index missed.
+//!
+//! Lock order: the gate, then a hash's lock (inside the store), then the index slot. Never the other way round.
+
+mod error;
+mod index_slot;
+mod rebuild;
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use richardstore_proto::{ContentHash, Generation, JournalId, NodeStats, ReplicaEntry};
+use richardstore_store::{
+    DeleteOutcome, PreparedReplica, ReplicaMeta, ReplicaWriter, Store, StoreOptions, VerifiedReader,
+};
+use tokio::sync::{Notify, watch};
+
+use crate::config::DatanodeConfig;
+use crate::index::{Index, IndexError};
+pub use error::VolumeError;
+use index_slot::IndexSlot;
+pub(crate) use rebuild::RebuildEnd;
+
+/// Replicas and index of one datanode. All methods block, but for those that say otherwise.
+pub(crate) struct Volume {
+    store: Store,
+    slot: IndexSlot,
+    /// True while the volume is open. Held for reading throughout each change, so that closing waits for all of them:
+    /// a change after the clean mark would make it a lie.
+    gate: RwLock<bool>,
+    changed: Notify,
+}
+
+impl Volume {
+    /// Opens, and formats where there is nothing yet, the replicas and the index in `config.dir`.
+    pub(crate) fn open(config: &DatanodeConfig) -> Result<Self, VolumeError> {
+        let root = config.dir.join("replicas");
+        std::fs::create_dir_all(&root).map_err(|source| VolumeError::Directory {
+            path: root.clone(),
+            source,
+        })?;
+        let store = Store::open(
+            &root,
+            &StoreOptions {
+                layout: config.layout,
+                headroom_bytes: config.headroom_bytes,
+            },
+        )?;
+        let volume = Self {
+            store,
+            slot: IndexSlot::new(config),
+            gate: RwLock::new(true),
+            changed: Notify::new(),
+        };
+        match volume.slot.open()? {
+            Some(_) => volume.slot.want_rebuild(),
+            // A rebuild counts the bytes itself, by its walk.
+            None => volume
+                .store
+                .set_used(volume.with_index(|index| Ok(index.bytes()))?),
+        }
+        Ok(volume)
+    }
+
+    /// A new replica of about `size_hint` bytes (0: unknown).
+    pub(crate) fn writer(&self, size_hint: u64) -> Result<ReplicaWriter, VolumeError> {
+        let _open = self.enter()?;
+        Ok(self.store.writer(size_hint)?)
+    }
+
+    /// A reader of `length` bytes (to the end where `None`) from `offset`.
+    pub(crate) fn read(
+        &self,
+        hash: &ContentHash,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<VerifiedReader, VolumeError> {
+        Ok(self.store.read(hash, offset, length)?)
+    }
+
+    /// Publishes durably and enters it into the index.
+    pub(crate) fn publish(
+        &self,
+        replica: PreparedReplica,
+        generation: Generation,
+    ) -> Result<ReplicaMeta, VolumeError> {
+        let _open = self.enter()?;
+        let meta = replica.publish(generation, |meta| self.note_added(meta))?;
+        self.changed.notify_one();
+        Ok(meta)
+    }
+
+    /// Removes the replica unless it is newer than `entry` says (I4).
+    pub(crate) fn delete(&self, entry: &ReplicaEntry) -> Result<DeleteOutcome, VolumeError> {
+        let _open = self.enter()?;
+        let outcome = self.store.delete(&entry.hash, entry.generation, |meta| {
+            self.note_removed(&meta.hash, meta.generation);
+        })?;
+        if matches!(outcome, DeleteOutcome::Absent) {
+            self.forget_absent(entry)?;
+        }
+        self.changed.notify_one();
+        Ok(outcome)
+    }
+
+    /// Looks at the directory and journals what it holds of `entry.hash`, because the namenode believes otherwise.
+    /// Of a replica that is there and cannot be read nothing is journaled: it is neither held nor gone.
+    pub(crate) fn reconcile(&self, entry: &ReplicaEntry) -> Result<(), VolumeError> {
+        let _open = self.enter()?;
+        self.store.with_lock(&entry.hash, || {
+            match self.store.meta(&entry.hash)? {
+                None => self.note_absent(entry),
+                Some(meta) => {
+                    if meta.generation < entry.generation {
+                        // An older one alone would be ignored: the namenode keeps the newest generation it was told.
+                        self.note_removed(&entry.hash, entry.generation);
+                    }
+                    self.note_added(&meta);
+                }
+            }
+            Ok::<_, VolumeError>(())
+        })?;
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Asks the index. Its failures are taken note of here: the caller only goes without the answer.
+    pub(crate) fn with_index<T>(
+        &self,
+        ask: impl FnOnce(&Index) -> Result<T, IndexError>,
+    ) -> Result<T, VolumeError> {
+        self.slot.ask(ask)
+    }
+
+    /// The index cannot be used any more: it is put up anew, in the background.
+    pub(crate) fn discard_index(&self, reason: &str) {
+        self.slot.give_up(reason);
+    }
+
+    /// Whether the index says what the directory holds.
+    pub(crate) fn is_indexed(&self) -> bool {
+        self.with_index(|index| Ok(index.is_complete() && index.broken().is_none()))
+            .unwrap_or(false)
+    }
+
+    /// Space and replicas; the load is for others to say.
+    pub(crate) fn stats(&self) -> NodeStats {
+        let space = self.store.space();
+        NodeStats {
+            capacity_bytes: space.capacity,
+            used_bytes: space.used,
+            available_bytes: space.available,
+            replicas: self.with_index(|index| Ok(index.count())).unwrap_or(0),
+            active_writes: 0,
+            active_reads: 0,
+            read_only: space.available == 0 || self.store.failed().is_some(),
+        }
+    }
+
+    /// Waits until the index must be rebuilt. Does not block.
+    pub(crate) async fn rebuild_wanted(&self) {
+        self.slot.rebuild_wanted().await;
+    }
+
+    /// Waits until the journal has grown. Does not block.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The journal in use, and a way to wait for another one. Does not block.
+    pub(crate) fn journal(&self) -> watch::Receiver<Option<JournalId>> {
+        self.slot.journal()
+    }
+
+    /// Ends all changes, and marks the index as clean where it is.
+    pub(crate) fn close(&self) -> Result<(), VolumeError> {
+        let mut open = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut *open, false) {
+            return Ok(());
+        }
+        match self.slot.take_sound() {
+            Some(index) => Ok(index.close(|| self.store.sync_all())?),
+            // Without the mark the next start rebuilds.
+            None => Ok(()),
+        }
+    }
+
+    fn enter(&self) -> Result<RwLockReadGuard<'_, bool>, VolumeError> {
+        let open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        if *open {
+            Ok(open)
+        } else {
+            Err(VolumeError::Closing)
+        }
+    }
+
+    fn note_added(&self, meta: &ReplicaMeta) {
+        if let Err(error) = self.with_index(|index| index.add(meta)) {
+            missed(&meta.hash, &error);
+        }
+    }
+
+    fn note_removed(&self, hash: &ContentHash, generation: Generation) {
+        if let Err(error) = self.with_index(|index| index.remove(hash, generation)) {
+            missed(hash, &error);
+        }
+    }
+
+    /// The file of an index entry may be gone without a delete, as after a removal by hand. A delete command finds that.
+    fn forget_absent(&self, entry: &ReplicaEntry) -> Result<(), VolumeError> {
+        self.store.with_lock(&entry.hash, || {
+            let known = self.with_index(|index| index.get(&entry.hash));
+            if self.store.meta(&entry.hash)?.is_none() && matches!(known, Ok(Some(_))) {
+                self.note_absent(entry);
+            }
+            Ok(())
+        })
+    }
+
+    /// Journals under the hash's lock that there is no replica, whatever generation anyone believes in.
+    fn note_absent(&self, entry: &ReplicaEntry) {
+        let known = self
+            .with_index(|index| index.get(&entry.hash))
+            .ok()
+            .flatten();
+        let newest = known.map_or(entry.generation, |known| {
+            known.generation.max(entry.generation)
+        });
+        self.note_removed(&entry.hash, newest);
+    }
+}
+
+/// A change that the index does not know. There is a rebuild ahead wherever this can happen: the index was given up by the
+/// call that failed, or is being replaced, and the walk over the new one has not begun.
+fn missed(hash: &ContentHash, error: &VolumeError) {
+    tracing::warn!(%hash, %error, "a change did not reach the index");
+}
