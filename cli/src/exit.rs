@@ -65,6 +65,13 @@ pub struct SomeFailed {
     pub first: Exit,
 }
 
+impl SomeFailed {
+    /// A single failure was reported already, and needs no summary.
+    pub fn is_summary(&self) -> bool {
+        self.total > 1
+    }
+}
+
 /// The directory of a datanode belongs to another cluster, as [`OpenError::exit_code`] numbers it.
 const FOREIGN: u8 = 22;
 const DAMAGED: u8 = 23;
@@ -188,7 +195,7 @@ mod tests {
         let missing = ClientError::Namenode {
             address: "n:1".into(),
             operation: "ReadFile",
-            source: StoreError::new(ErrorCode::NotFound, "no such file"),
+            answer: StoreError::new(ErrorCode::NotFound, "no such file"),
         };
         let error = Err::<(), _>(missing).context("reading").unwrap_err();
         assert_eq!(Exit::of(&error), Exit::NotFound);

@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
-use crate::exit::Exit;
+use crate::exit::{Exit, SomeFailed};
 use crate::output::Output;
 
 /// Blocking work that is still running at the end gets this long; it holds nothing that the next start does not sweep.
@@ -32,7 +32,10 @@ fn main() -> ExitCode {
         Err(error) => error,
     };
     let exit = Exit::of(&error);
-    if exit != Exit::Success {
+    let reported = error
+        .downcast_ref::<SomeFailed>()
+        .is_some_and(|some| !some.is_summary());
+    if exit != Exit::Success && !reported {
         output.error(&format!("{error:#}"), exit.code());
     }
     ExitCode::from(exit.code())

@@ -16,35 +16,35 @@ pub struct SourceError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// The source of an upload failed; nothing was stored.
-    #[error("the upload's source failed: {0}")]
+    #[error(transparent)]
     Source(#[from] SourceError),
     /// The namenode refused, or could not be reached.
-    #[error("namenode {address}, {operation}: {source}")]
+    #[error("namenode {address}, {operation}: {answer}")]
     Namenode {
         /// `host:port`.
         address: String,
         /// The call.
         operation: &'static str,
-        /// What it said.
-        source: StoreError,
+        /// What it said. Part of the words above, and so not a source of its own.
+        answer: StoreError,
     },
     /// A peer answered with a message that makes no sense.
-    #[error("{peer} answered {operation} with a malformed message: {source}")]
+    #[error("{peer} answered {operation} with a malformed message: {problem}")]
     Malformed {
         /// Name or address of the peer.
         peer: String,
         /// The call.
         operation: &'static str,
         /// What is wrong with it.
-        source: WireError,
+        problem: WireError,
     },
     /// The first datanode of the chain failed in the middle of an upload that could not be repeated elsewhere.
-    #[error("datanode {node} failed while it took the upload: {source}")]
+    #[error("datanode {node} failed while it took the upload: {answer}")]
     PipelineBroken {
         /// The datanode's name and address.
         node: String,
         /// What it said.
-        source: StoreError,
+        answer: StoreError,
     },
     /// The bytes of an upload do not have the hash that was declared for them; nothing was stored.
     #[error("the bytes have the hash {computed}, declared was {declared}")]
@@ -112,11 +112,11 @@ impl ClientError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Source(source) => source.code,
-            Self::Namenode { source, .. } => source.code,
+            Self::Namenode { answer, .. } => answer.code,
             Self::Malformed { .. } | Self::Internal(_) => ErrorCode::Internal,
             // Which step of the chain broke is the cluster's affair; to the caller only a full disk is different from
             // "try again".
-            Self::PipelineBroken { source, .. } => match source.code {
+            Self::PipelineBroken { answer, .. } => match answer.code {
                 ErrorCode::StorageFull => ErrorCode::StorageFull,
                 _ => ErrorCode::Unavailable,
             },
@@ -146,7 +146,7 @@ impl From<ClientError> for StoreError {
         let message = match error {
             ClientError::Source(source) => source.message,
             // To somebody outside, the address of the namenode says less than what the namenode said.
-            ClientError::Namenode { source, .. } => source.message,
+            ClientError::Namenode { answer, .. } => answer.message,
             other => other.to_string(),
         };
         StoreError::new(code, message)

@@ -294,10 +294,10 @@ impl NameNode {
         &self,
         operation: &'static str,
     ) -> impl FnOnce(StoreError) -> ClientError + '_ {
-        move |source| ClientError::Namenode {
+        move |answer| ClientError::Namenode {
             address: self.address.clone(),
             operation,
-            source,
+            answer,
         }
     }
 
@@ -345,10 +345,10 @@ impl NameNode {
     }
 
     fn malformed(&self, operation: &'static str) -> impl FnOnce(WireError) -> ClientError + '_ {
-        move |source| ClientError::Malformed {
+        move |problem| ClientError::Malformed {
             peer: format!("namenode {}", self.address),
             operation,
-            source,
+            problem,
         }
     }
 }

@@ -141,8 +141,8 @@ async fn wait_for_datanodes(namenode: &str, datanodes: &[String]) {
 async fn all_registered(client: &Client, datanodes: &[String]) -> Result<()> {
     let nodes = client.nodes().await?;
     for address in datanodes {
-        let known = nodes.iter().find(|node| node.address == *address);
-        if !known.is_some_and(|node| node.state == NodeState::Live) {
+        let mut live = nodes.iter().filter(|node| node.state == NodeState::Live);
+        if !live.any(|node| node.address == *address) {
             bail!("the datanode at {address} is not registered");
         }
     }

@@ -116,16 +116,16 @@ where
         match upload.send(&granted, &lease).await {
             Ok(written) => return upload.complete(&granted, written, lease).await,
             Err(PipelineError::Final(error)) => return Err(error),
-            Err(PipelineError::Head(node, source)) => {
-                tracing::warn!(node = %node.name, %source, %generation, request_id = %options.request_id,
+            Err(PipelineError::Head(node, answer)) => {
+                tracing::warn!(node = %node.name, %answer, %generation, request_id = %options.request_id,
                     "the head of a pipeline failed");
                 if tried >= MAX_PIPELINES || upload.feed.replay().is_none() {
                     return Err(ClientError::PipelineBroken {
                         node: describe(&node),
-                        source,
+                        answer,
                     });
                 }
-                upload.avoid(&mut wish, &node, &source);
+                upload.avoid(&mut wish, &node, &answer);
             }
         }
     }
@@ -149,7 +149,7 @@ where
             cluster_id: self.shared.cluster_id().await?,
             request_id: self.options.request_id.clone(),
         };
-        let by_head = |source| PipelineError::Head(head.clone(), source);
+        let by_head = |answer| PipelineError::Head(head.clone(), answer);
         let channels = &self.shared.environment.channels;
         let timeout = self.shared.write_progress_timeout;
         let mut pipeline = PipelineWrite::open(channels, head, rest, &write, timeout)
@@ -272,8 +272,8 @@ where
     }
 
     /// What to do differently with the next pipeline.
-    fn avoid(&self, wish: &mut AllocationWish, node: &DataNodeInfo, source: &StoreError) {
-        if source.code == ErrorCode::WrongCluster {
+    fn avoid(&self, wish: &mut AllocationWish, node: &DataNodeInfo, answer: &StoreError) {
+        if answer.code == ErrorCode::WrongCluster {
             // Not the node's fault: this client learned the cluster's id before the cluster was replaced.
             self.shared.forget_cluster_id();
         } else {
@@ -285,7 +285,7 @@ where
         ClientError::Malformed {
             peer: format!("namenode {}", self.shared.namenode.address()),
             operation: "WriteFile",
-            source: WireError::Missing("targets"),
+            problem: WireError::Missing("targets"),
         }
     }
 }
