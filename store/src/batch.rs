@@ -150,6 +150,7 @@ impl<R> Ticket<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording_disk::until;
     use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -188,9 +189,7 @@ mod tests {
                     assert_eq!(result, Ok(number * 10));
                 });
             }
-            while batches.waiting() < 9 {
-                std::thread::yield_now();
-            }
+            until(|| batches.waiting() == 9);
             rest_is_queued.wait();
         });
         assert_eq!(runs.load(Ordering::SeqCst), 1);

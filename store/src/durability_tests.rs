@@ -1,13 +1,12 @@
 //! The order of the calls that durability depends on, and what their failures lead to.
 
 use std::path::Path;
-use std::sync::{Arc, Barrier};
 
 use richardstore_proto::{ContentHash, ErrorCode, Generation, StoreError};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
-use crate::recording_disk::{Kind, RecordingDisk};
+use crate::recording_disk::{Kind, RecordingDisk, until};
 use crate::{DeleteOutcome, Depth, Layout, OpenError, Store, StoreOptions, WriteError};
 
 const GROUP: usize = 64 << 10;
@@ -76,20 +75,17 @@ fn i01_a_lone_publish_syncs_data_then_renames_then_syncs_the_directory_then_ackn
 #[test]
 fn i01_publishes_that_meet_share_one_sync_before_their_renames_and_one_after() {
     let (_directory, disk, store) = open(None);
-    let gate = Arc::new(Barrier::new(2));
-    disk.hold(Kind::SyncFile, &gate);
+    let gate = disk.hold(Kind::SyncFile);
     std::thread::scope(|scope| {
         scope.spawn(|| put_and_acknowledge(&store, &disk, b"first"));
-        gate.wait();
+        gate.reached();
         for number in 0..8u8 {
             let (store, disk) = (&store, &disk);
             scope.spawn(move || put_and_acknowledge(store, disk, &[number]));
         }
-        while store.inner.batches.waiting() < 8 {
-            std::thread::yield_now();
-        }
+        until(|| store.inner.batches.waiting() == 8);
         disk.take_calls();
-        gate.wait();
+        gate.open();
     });
     let kinds = disk.take_kinds();
     let shared: Vec<Kind> = kinds
@@ -182,22 +178,19 @@ fn i02_a_file_whose_data_did_not_sync_never_gets_a_name() {
 #[test]
 fn a_failed_sync_of_a_batch_fails_all_of_it() {
     let (_directory, disk, store) = open(None);
-    let gate = Arc::new(Barrier::new(2));
-    disk.hold(Kind::SyncFile, &gate);
+    let gate = disk.hold(Kind::SyncFile);
     disk.fail(Kind::SyncFilesystem, 0, Errno::IO);
     std::thread::scope(|scope| {
         let first = scope.spawn(|| put(&store, b"first"));
-        gate.wait();
+        gate.reached();
         let rest: Vec<_> = (0..3u8)
             .map(|number| {
                 let store = &store;
                 scope.spawn(move || put(store, &[number]))
             })
             .collect();
-        while store.inner.batches.waiting() < 3 {
-            std::thread::yield_now();
-        }
-        gate.wait();
+        until(|| store.inner.batches.waiting() == 3);
+        gate.open();
         first.join().unwrap().unwrap();
         for put in rest {
             let error = put.join().unwrap().unwrap_err();

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -23,11 +24,58 @@ pub(crate) enum Kind {
     Acknowledge,
 }
 
+/// A test that waits for longer than this waits in vain.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for `condition`, and fails the test when it does not come true.
+pub(crate) fn until(condition: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < PATIENCE, "waited in vain");
+        std::thread::yield_now();
+    }
+}
+
+/// Holds a call up in the middle.
+#[derive(Default)]
+pub(crate) struct Gate {
+    /// Whether a call has come to the gate, and whether it may go on.
+    state: Mutex<(bool, bool)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    /// Waits until a call is held up.
+    pub(crate) fn reached(&self) {
+        self.wait(|state| state.0);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn open(&self) {
+        self.state.lock().unwrap().1 = true;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        self.state.lock().unwrap().0 = true;
+        self.changed.notify_all();
+        self.wait(|state| state.1);
+    }
+
+    fn wait(&self, ready: impl Fn(&(bool, bool)) -> bool) {
+        let state = self.state.lock().unwrap();
+        let waited = self
+            .changed
+            .wait_timeout_while(state, PATIENCE, |state| !ready(state));
+        assert!(!waited.unwrap().1.timed_out(), "waited in vain");
+    }
+}
+
 #[derive(Default)]
 struct State {
     calls: Vec<(Kind, PathBuf)>,
     failing: Option<(Kind, u32, Errno)>,
-    gate: Option<(Kind, Arc<Barrier>)>,
+    gate: Option<(Kind, Arc<Gate>)>,
     space: Option<DiskSpace>,
 }
 
@@ -47,9 +95,11 @@ impl RecordingDisk {
         self.state.lock().unwrap().failing = None;
     }
 
-    /// The next call of `kind` waits at `gate` twice: when it was entered, and before it goes on.
-    pub(crate) fn hold(&self, kind: Kind, gate: &Arc<Barrier>) {
+    /// The next call of `kind` is held up at the gate.
+    pub(crate) fn hold(&self, kind: Kind) -> Arc<Gate> {
+        let gate = Arc::new(Gate::default());
         self.state.lock().unwrap().gate = Some((kind, gate.clone()));
+        gate
     }
 
     pub(crate) fn set_available(&self, available: u64) {
@@ -87,8 +137,7 @@ impl RecordingDisk {
             state.gate.take_if(|gate| gate.0 == kind)
         };
         if let Some((_, gate)) = gate {
-            gate.wait();
-            gate.wait();
+            gate.pass();
         }
         Ok(())
     }
