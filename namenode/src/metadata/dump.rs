@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::str::FromStr;
 
-use redb::{ReadableTable, ReadableTableMetadata};
+use redb::ReadableTable;
 use richardstore_proto::{ContentHash, ErrorCode, Generation, JournalId, NodeId, StoreError};
 use serde::Serialize;
 
@@ -115,7 +115,7 @@ impl View {
                 .map(|node| (node.index, node.node_id))
                 .collect(),
         );
-        let ended = guarded(|| match table {
+        guarded(|| match table {
             Table::Files => self.dump_files(&names, visit),
             Table::Replicas => self.dump_replicas(&names, visit),
             Table::Nodes => dump_nodes(&nodes, visit),
@@ -123,16 +123,10 @@ impl View {
             Table::Commands => self.dump_commands(&names, visit),
             Table::Writes => self.dump_writes(&names, visit),
             Table::Meta => self.dump_meta(visit),
-        })?;
-        let (ControlFlow::Continue(()) | ControlFlow::Break(())) = ended;
-        Ok(())
+        })
     }
 
-    fn dump_files(
-        &self,
-        names: &NodeNames,
-        visit: Visit<'_>,
-    ) -> Result<ControlFlow<()>, ViewError> {
+    fn dump_files(&self, names: &NodeNames, visit: Visit<'_>) -> Result<(), ViewError> {
         for row in self.table(FILES)?.iter()? {
             let (key, frame) = row?;
             let hash = ContentHash::new(*key.value());
@@ -151,17 +145,13 @@ impl View {
                 replicas: replicas.collect(),
             };
             if emit(&line, visit)?.is_break() {
-                return Ok(ControlFlow::Break(()));
+                return Ok(());
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
-    fn dump_replicas(
-        &self,
-        names: &NodeNames,
-        visit: Visit<'_>,
-    ) -> Result<ControlFlow<()>, ViewError> {
+    fn dump_replicas(&self, names: &NodeNames, visit: Visit<'_>) -> Result<(), ViewError> {
         for row in self.table(NODE_FILES)?.iter()? {
             let (key, _) = row?;
             let (node, generation, hash) = split_node_file_key(key.value());
@@ -171,17 +161,13 @@ impl View {
                 hash,
             };
             if emit(&line, visit)?.is_break() {
-                return Ok(ControlFlow::Break(()));
+                return Ok(());
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
-    fn dump_tombstones(
-        &self,
-        names: &NodeNames,
-        visit: Visit<'_>,
-    ) -> Result<ControlFlow<()>, ViewError> {
+    fn dump_tombstones(&self, names: &NodeNames, visit: Visit<'_>) -> Result<(), ViewError> {
         for row in self.table(TOMBSTONES)?.iter()? {
             let (key, frame) = row?;
             let hash = ContentHash::new(*key.value());
@@ -197,17 +183,13 @@ impl View {
                 holders: holders.collect(),
             };
             if emit(&line, visit)?.is_break() {
-                return Ok(ControlFlow::Break(()));
+                return Ok(());
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
-    fn dump_commands(
-        &self,
-        names: &NodeNames,
-        visit: Visit<'_>,
-    ) -> Result<ControlFlow<()>, ViewError> {
+    fn dump_commands(&self, names: &NodeNames, visit: Visit<'_>) -> Result<(), ViewError> {
         for row in self.table(COMMANDS)?.iter()? {
             let (key, frame) = row?;
             let (node, id) = key.value();
@@ -233,17 +215,13 @@ impl View {
                 issued_ms: record.issued_ms,
             };
             if emit(&line, visit)?.is_break() {
-                return Ok(ControlFlow::Break(()));
+                return Ok(());
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
-    fn dump_writes(
-        &self,
-        names: &NodeNames,
-        visit: Visit<'_>,
-    ) -> Result<ControlFlow<()>, ViewError> {
+    fn dump_writes(&self, names: &NodeNames, visit: Visit<'_>) -> Result<(), ViewError> {
         for row in self.table(WRITES)?.iter()? {
             let (key, frame) = row?;
             let first = Generation(key.value());
@@ -264,15 +242,14 @@ impl View {
                 parked: parked.collect(),
             };
             if emit(&line, visit)?.is_break() {
-                return Ok(ControlFlow::Break(()));
+                return Ok(());
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
-    fn dump_meta(&self, visit: Visit<'_>) -> Result<ControlFlow<()>, ViewError> {
+    fn dump_meta(&self, visit: Visit<'_>) -> Result<(), ViewError> {
         let meta = self.table(META)?;
-        debug_assert_eq!(meta.len()?, 3);
         let row = |key: &str| {
             meta.get(key)?
                 .ok_or_else(|| ViewError::Corrupt(format!("meta has no {key}")))
@@ -298,17 +275,14 @@ impl View {
         ];
         for (key, value) in lines {
             if emit(&MetaLine { key, value }, visit)?.is_break() {
-                return Ok(ControlFlow::Break(()));
+                return Ok(());
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 }
 
-fn dump_nodes(
-    nodes: &[crate::record::NodeRecord],
-    visit: Visit<'_>,
-) -> Result<ControlFlow<()>, ViewError> {
+fn dump_nodes(nodes: &[crate::record::NodeRecord], visit: Visit<'_>) -> Result<(), ViewError> {
     for node in nodes {
         let line = NodeLine {
             node: node.node_id,
@@ -330,10 +304,10 @@ fn dump_nodes(
             commands: node.commands,
         };
         if emit(&line, visit)?.is_break() {
-            return Ok(ControlFlow::Break(()));
+            return Ok(());
         }
     }
-    Ok(ControlFlow::Continue(()))
+    Ok(())
 }
 
 fn emit(line: &impl Serialize, visit: Visit<'_>) -> Result<ControlFlow<()>, ViewError> {

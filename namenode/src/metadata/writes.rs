@@ -1,15 +1,16 @@
 //! Writes in flight: handing out generations, keeping them alive, taking them back.
 
 use redb::ReadableTable;
-use richardstore_proto::{Generation, NamenodeEpoch};
+use richardstore_proto::{Generation, MAX_REPLICATION, NamenodeEpoch};
 
 use super::batch::Batch;
 use super::codec;
 use crate::mutation::{MutationError, Reply};
 use crate::record::{MAX_WRITES_PER_ALLOCATION, NodeIndex, ParkedReplica, Replica, WriteRecord};
 
-/// Replicas that may be parked in one allocation: 64 writes with 64 replicas each.
-const MAX_PARKED: usize = 4096;
+/// Replicas that may be parked under one write: twice the longest chain, since nodes of it may have been replaced. Only a
+/// datanode that misbehaves reports more.
+const MAX_PARKED: usize = 2 * MAX_REPLICATION;
 
 impl Batch<'_> {
     /// A new epoch. Clients could not renew while the namenode was away, so all writes get time again.
@@ -157,7 +158,8 @@ impl Batch<'_> {
         if before.parked.contains(&replica) {
             return Ok(true);
         }
-        if before.parked.len() >= MAX_PARKED {
+        let of_this_write = |known: &&ParkedReplica| known.generation == replica.generation;
+        if before.parked.iter().filter(of_this_write).count() >= MAX_PARKED {
             return Ok(false);
         }
         let mut record = before.clone();
@@ -338,5 +340,26 @@ mod tests {
         fixture.commit(generation(64), 1, &[2]).unwrap();
         assert_eq!(fixture.replicas(1), [(1, 64), (2, 64)]);
         assert_eq!(fixture.view().writes_open().unwrap(), 62);
+    }
+
+    #[test]
+    fn i11_what_is_parked_under_a_write_is_bounded_and_what_has_no_room_can_not_be_committed() {
+        let mut fixture = Fixture::new();
+        let write = fixture.allocate();
+        for file in 0..32 {
+            for node in 1..=4 {
+                fixture.added(node, file, write.0);
+            }
+        }
+        assert_eq!(fixture.view().counts().unwrap().tombstones, 0);
+        fixture.added(1, 99, write.0);
+        assert_eq!(fixture.deletes(1), [(hash(99), write)]);
+        // The delete that is on its way would take the replica of this very write.
+        assert!(matches!(
+            fixture.commit(write, 99, &[1]),
+            Err(MutationError::DeletedMeanwhile { .. })
+        ));
+        fixture.commit(write, 5, &[1]).unwrap();
+        assert_eq!(fixture.replicas(5).len(), 4);
     }
 }
