@@ -109,7 +109,8 @@ impl Cluster {
                 return false;
             };
             let info = info.json().unwrap();
-            info["nodes"]["live"].as_u64() == Some(nodes as u64)
+            // A namenode that just started still believes in all of them: only out of safe mode it has heard them.
+            info["nodes"]["live"].as_u64() == Some(nodes as u64) && info["status"] != "safe mode"
         })
         .await
         .unwrap();
@@ -141,7 +142,7 @@ async fn i02_a_datanode_killed_in_mid_upload_means_success_or_a_clean_503_and_no
         uploads.spawn(async move { (content, http.upload(content).await) });
     }
     // In mid-upload: a temp file has begun to grow on the node that is about to die.
-    let temporary = cluster.directory.path().join("datanode-2/replicas/tmp");
+    let temporary = cluster.directory.path().join("datanode-2/replicas/temp");
     wait_until("an upload under way", Duration::from_secs(30), || async {
         std::fs::read_dir(&temporary)
             .into_iter()

@@ -14,7 +14,7 @@ pub struct TreeFindings {
     pub replicas: Vec<String>,
     /// Replicas whose bytes have another hash than their name.
     pub wrong: Vec<PathBuf>,
-    /// Files in a temp directory.
+    /// Files in the temp directory.
     pub temporary: Vec<PathBuf>,
 }
 
@@ -24,9 +24,11 @@ pub struct TreeFindings {
 /// hash for a name lie elsewhere and are left alone.
 ///
 /// # Errors
-/// The first I/O error.
+/// The first I/O error; a root without a temp directory is one too, or its absence would pass for cleanliness.
 pub fn inspect_tree(root: &Path) -> io::Result<TreeFindings> {
     let mut findings = TreeFindings::default();
+    let temporary = root.join("temp");
+    std::fs::read_dir(&temporary)?;
     let mut waiting = vec![root.to_owned()];
     while let Some(directory) = waiting.pop() {
         for entry in std::fs::read_dir(&directory)? {
@@ -34,7 +36,7 @@ pub fn inspect_tree(root: &Path) -> io::Result<TreeFindings> {
             let path = entry.path();
             if entry.file_type()?.is_dir() {
                 waiting.push(path);
-            } else if directory.ends_with("tmp") {
+            } else if directory == temporary {
                 findings.temporary.push(path);
             } else if let Some(name) = replica_name(root, &path) {
                 if hash_of(&path)? == name {
