@@ -1,6 +1,7 @@
 //! The cluster as a whole: its figures, its datanodes, its metadata tables.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::header;
 use richardstore_client::{ClusterInfo, NodeStatus};
-use richardstore_proto::ErrorCode;
+use richardstore_proto::{ErrorCode, StoreError};
 use serde::Serialize;
 
 use crate::api_error::ApiError;
@@ -20,6 +21,9 @@ use crate::app::App;
 const SERVICE: &str = "Distributed File System";
 /// Longest name of a table that is asked for.
 const MAX_TABLE_BYTES: usize = 64;
+/// How long the namenode may take to say how it is. The client would try for longer, which helps a download and not
+/// somebody who asks whether the namenode is there.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// `GET /info`: true even when there is nobody to ask.
 #[derive(Debug, Serialize)]
@@ -74,7 +78,7 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Json<Info> {
         version: env!("CARGO_PKG_VERSION"),
         cluster: None,
     };
-    match app.client.info().await {
+    match ask(&app).await {
         Ok(info) => {
             answer.status.clone_from(&info.status);
             answer.reason.clone_from(&info.reason);
@@ -83,6 +87,17 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Json<Info> {
         Err(error) => answer.reason = format!("the namenode does not answer: {error}"),
     }
     Json(answer)
+}
+
+/// The cluster in figures, or soon the word that there is nobody to ask.
+pub(super) async fn ask(app: &App) -> Result<ClusterInfo, StoreError> {
+    match tokio::time::timeout(ANSWER_LIMIT, app.client.info()).await {
+        Ok(info) => Ok(info?),
+        Err(_) => Err(StoreError::new(
+            ErrorCode::Unavailable,
+            format!("no answer within {} s", ANSWER_LIMIT.as_secs()),
+        )),
+    }
 }
 
 /// `GET /nodes`

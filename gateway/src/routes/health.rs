@@ -10,6 +10,7 @@ use richardstore_client::ClusterInfo;
 use richardstore_proto::ErrorCode;
 use serde_json::{Value, json};
 
+use super::cluster;
 use crate::api_error::ApiError;
 use crate::app::App;
 
@@ -23,7 +24,7 @@ pub(crate) async fn alive() -> Json<Value> {
 
 /// `GET /readyz`: a write that comes now can be placed.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
-    let info = app.client.info().await?;
+    let info = cluster::ask(&app).await?;
     match obstacle(&info) {
         None => Ok(Json(json!({"status": "ready", "cluster": info.status}))),
         Some(obstacle) => Err(ApiError::new(ErrorCode::Unavailable, obstacle)),
