@@ -4,6 +4,7 @@
 //! and inline execution in their place, and the roles cannot tell.
 
 mod clock;
+mod cuttable;
 mod environment;
 mod network;
 mod offload;

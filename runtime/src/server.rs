@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
+use crate::cuttable::Cuttable;
+
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -21,6 +23,9 @@ const MAX_STREAMS: u32 = 1024;
 const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 /// Resets a peer may have pending before the connection is closed: bounds what a flood of them can cost.
 const MAX_PENDING_RESETS: usize = 64;
+
+/// How long connections get to end by themselves at shutdown.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why a server did not start or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +89,8 @@ pub fn grpc_server() -> Server {
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
 }
 
-/// Serves `router` on `bound` until `stop` is cancelled and the calls under way have ended.
+/// Serves `router` on `bound` until `stop` is cancelled and the calls under way have ended. Connections that are still open
+/// [`DRAIN_LIMIT`] after that are cut: a peer that reads nothing must not keep a role from ending.
 ///
 /// # Errors
 /// [`ServeError::Serve`] when the listener breaks.
@@ -93,14 +99,23 @@ pub async fn serve_grpc(
     router: Router,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
+    let cut = CancellationToken::new();
+    let for_streams = cut.clone();
     // With an incoming stream of its own, tonic leaves socket options to the caller.
-    let incoming = TcpListenerStream::new(bound.listener).map(|stream| {
+    let incoming = TcpListenerStream::new(bound.listener).map(move |stream| {
         let stream = stream?;
         stream.set_nodelay(true)?;
-        io::Result::Ok(stream)
+        io::Result::Ok(Cuttable::new(stream, for_streams.clone()))
     });
-    router
-        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
-        .await?;
-    Ok(())
+    let serving = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    let cutting = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN_LIMIT).await;
+        cut.cancel();
+        std::future::pending::<()>().await
+    };
+    tokio::select! {
+        served = serving => Ok(served?),
+        () = cutting => Ok(()),
+    }
 }
