@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::fake_cluster::{FakeCluster, ReadFault, some_bytes, until};
+use crate::fake_cluster::{FakeCluster, PATIENCE, ReadFault, some_bytes, until};
 use futures_util::StreamExt;
-use richardstore_client::{ClientError, GetOptions};
+use richardstore_client::{ClientConfig, ClientError, GetOptions};
 use richardstore_proto::{ContentHash, ErrorCode};
 
 const LENGTH: usize = 1_000_003;
@@ -62,11 +62,14 @@ async fn a_replica_that_stands_still_is_left_for_another() {
 
 #[tokio::test]
 async fn a_silent_replica_is_hedged_and_cancelled() {
-    let cluster = FakeCluster::start(3).await;
+    // Without a hedge, the silence would be waited out for an hour.
+    let patient = |config: &mut ClientConfig| config.read_progress_timeout_ms = 3_600_000;
+    let cluster = FakeCluster::start_with(3, patient).await;
     let bytes = some_bytes(LENGTH);
     let hash = cluster.with_file(&bytes);
     cluster.nodes[0].fail_reads(ReadFault::Silent);
-    assert_eq!(cluster.read(&hash).await.unwrap(), bytes);
+    let read = tokio::time::timeout(PATIENCE, cluster.read(&hash)).await;
+    assert_eq!(read.expect("a hedge").unwrap(), bytes);
     assert_eq!(cluster.nodes[1].reads.load(Ordering::SeqCst), 1);
     assert_eq!(cluster.nodes[2].reads.load(Ordering::SeqCst), 0);
     let silent = cluster.nodes[0].clone();

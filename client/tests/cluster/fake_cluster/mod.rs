@@ -24,7 +24,7 @@ pub use self::namenode::FakeNameNode;
 /// The id of the cluster.
 pub const CLUSTER: &str = "0a0b0c0d-0000-4000-8000-000000000001";
 /// How long a test waits for something that happens in the background.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The cluster. Its servers end with it.
 pub struct FakeCluster {
