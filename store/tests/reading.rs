@@ -259,6 +259,22 @@ fn i05_without_its_sidecar_a_damaged_file_is_still_not_served() {
 }
 
 #[test]
+fn i05_a_sidecar_that_fits_wrong_bytes_does_not_vouch_for_them() {
+    let (_directory, store) = open();
+    for size in [3 * GROUP, SEGMENT + GROUP] {
+        let meta = put(&store, &content(size));
+        let mut other_bytes = content(size);
+        other_bytes.reverse();
+        let other = put(&store, &other_bytes);
+        let sidecar = sidecar_of(&store, &meta.hash);
+        fs::copy(sidecar_of(&store, &other.hash), sidecar).unwrap();
+        fs::write(path_of(&store, &meta.hash), other_bytes).unwrap();
+        let (bytes, result) = read(&store, &meta.hash, 0, None);
+        assert!(bytes.is_empty() && matches!(result, Err(ReadError::Corrupt { .. })));
+    }
+}
+
+#[test]
 fn a_replica_copied_in_by_hand_is_served_after_a_check_and_has_generation_zero() {
     let (_directory, store) = open();
     let (_other_directory, other) = open();
