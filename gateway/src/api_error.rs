@@ -15,7 +15,7 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiError {
     error: StoreError,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 #[derive(Serialize)]
@@ -38,7 +38,7 @@ impl ApiError {
     /// The same with one more header.
     #[must_use]
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 
@@ -54,14 +54,14 @@ impl ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        let mut headers = HeaderMap::new();
+        let mut headers = Vec::new();
         match error.code {
             ErrorCode::Unavailable | ErrorCode::InsufficientReplicas | ErrorCode::SafeMode => {
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+                headers.push((header::RETRY_AFTER, RETRY_AFTER_SECONDS));
             }
             // What is left of the request is not worth reading, and cannot be told from a next request.
             ErrorCode::PayloadTooLarge | ErrorCode::RequestTimeout | ErrorCode::HeadersTooLarge => {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                headers.push((header::CONNECTION, HeaderValue::from_static("close")));
             }
             _ => {}
         }
@@ -107,7 +107,7 @@ impl IntoResponse for ApiError {
             error: &self.error.message,
             code: self.error.code,
         };
-        (status, self.headers, Json(json)).into_response()
+        (status, HeaderMap::from_iter(self.headers), Json(json)).into_response()
     }
 }
 

@@ -91,3 +91,45 @@ fn header_bytes(request: &Request) -> usize {
             .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
             .sum::<usize>()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::middleware::from_fn_with_state;
+    use axum::routing::get;
+    use http_body_util::BodyExt;
+    use richardstore_client::{Client, ClientConfig};
+    use richardstore_runtime::Environment;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::config::GatewayConfig;
+    use crate::connection::Connections;
+    use crate::metrics::Metrics;
+
+    async fn panics() -> Response {
+        panic!("on purpose")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_in_json_and_counted() {
+        let metrics = Arc::<Metrics>::default();
+        let app = Arc::new(App {
+            client: Client::new(ClientConfig::new("127.0.0.1:1"), Environment::system()),
+            config: GatewayConfig::default(),
+            connections: Connections::new(1, metrics.clone()),
+            metrics: metrics.clone(),
+        });
+        let router = Router::new()
+            .route("/", get(panics))
+            .layer(from_fn_with_state(app, observe));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), 500);
+        assert!(response.headers().contains_key(REQUEST_ID));
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(json["code"], "internal");
+        assert_eq!(metrics.panics.load(Ordering::Relaxed), 1);
+        assert_eq!(metrics.aborted_responses.load(Ordering::Relaxed), 0);
+    }
+}

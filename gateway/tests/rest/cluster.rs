@@ -105,6 +105,12 @@ impl Drop for Cluster {
     }
 }
 
+/// `length` bytes that differ from their neighbours.
+pub fn some_bytes(length: usize) -> Vec<u8> {
+    let byte = |at: usize| (at * 7 + at / 251).to_le_bytes()[0];
+    (0..length).map(byte).collect()
+}
+
 /// The SHA-256 of `bytes`.
 pub fn hash_of(bytes: &[u8]) -> ContentHash {
     ContentHash::new(Sha256::digest(bytes).into())

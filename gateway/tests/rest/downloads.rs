@@ -2,13 +2,10 @@
 
 use std::sync::LazyLock;
 
+use crate::cluster::some_bytes;
 use crate::http::Served;
 
-static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    (0..200_000usize)
-        .map(|at| (at * 7 + at / 251) as u8)
-        .collect()
-});
+static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| some_bytes(200_000));
 
 async fn served() -> (Served, String) {
     let served = Served::start().await;

@@ -1,12 +1,8 @@
 //! Uploads, and every way in which one is refused.
 
-use crate::cluster::hash_of;
+use crate::cluster::{hash_of, some_bytes};
 use crate::http::{Served, form, form_type};
 use richardstore_proto::{ContentHash, ErrorCode};
-
-fn some_bytes(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at * 7 + at / 251) as u8).collect()
-}
 
 #[tokio::test]
 async fn i01_a_form_upload_answers_with_the_hash_and_reads_back() {
