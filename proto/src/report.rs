@@ -51,6 +51,8 @@ pub enum CommandAction {
         /// The chain to copy it to.
         targets: Vec<DataNodeInfo>,
     },
+    /// Put the replica aside where its bytes are really wrong, unless it is newer than this generation (I5, I6).
+    Quarantine(ReplicaEntry),
 }
 
 /// How a command ended.
@@ -128,6 +130,12 @@ impl From<Command> for wire::Command {
                     targets: targets.into_iter().map(Into::into).collect(),
                 })
             }
+            CommandAction::Quarantine(replica) => {
+                wire::command::Action::Quarantine(wire::QuarantineReplica {
+                    hash: to_bytes(replica.hash.as_bytes()),
+                    generation: replica.generation.0,
+                })
+            }
         };
         Self {
             id: command.id.0,
@@ -157,6 +165,12 @@ impl TryFrom<wire::Command> for Command {
                     DataNodeInfo::try_from,
                 )?,
             },
+            wire::command::Action::Quarantine(quarantine) => {
+                CommandAction::Quarantine(ReplicaEntry {
+                    hash: hash_field("hash", &quarantine.hash)?,
+                    generation: Generation(quarantine.generation),
+                })
+            }
         };
         Ok(Self {
             id: CommandId(command.id),
@@ -188,5 +202,40 @@ impl From<wire::CommandOutcome> for CommandOutcome {
                 number => Err((ErrorCode::from_number(number), outcome.error)),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::{any, proptest};
+
+    proptest! {
+        #[test]
+        fn commands_about_one_replica_survive_the_wire(
+            hash in any::<[u8; 32]>(), generation: u64, id: u64,
+        ) {
+            let entry = ReplicaEntry {
+                hash: ContentHash::new(hash),
+                generation: Generation(generation),
+            };
+            for action in [CommandAction::Delete(entry), CommandAction::Quarantine(entry)] {
+                let command = Command { id: CommandId(id), action };
+                let read = Command::try_from(wire::Command::from(command.clone()));
+                assert_eq!(read, Ok(command));
+            }
+        }
+    }
+
+    #[test]
+    fn a_quarantine_command_without_a_whole_hash_is_refused() {
+        let short = wire::Command {
+            id: 1,
+            action: Some(wire::command::Action::Quarantine(wire::QuarantineReplica {
+                hash: vec![7; 31].into(),
+                generation: 1,
+            })),
+        };
+        assert!(Command::try_from(short).is_err());
     }
 }

@@ -44,13 +44,16 @@ impl Commands {
     /// Starts those of `delivered` that are not under way.
     pub(crate) fn start(self: &Arc<Self>, node: &Arc<Node>, delivered: Vec<Command>) {
         let mut deletes = Vec::new();
-        for command in self.ledger().accept(delivered) {
+        let fresh = self.ledger().accept(delivered);
+        for command in fresh {
             match command.action {
                 CommandAction::Delete(entry) => deletes.push((command.id, entry)),
                 CommandAction::Replicate { file, targets } => {
                     let task = replicate(self.clone(), node.clone(), command.id, file, targets);
                     node.tasks.spawn(task);
                 }
+                // Not known here yet: left for its next delivery, to a datanode that does.
+                CommandAction::Quarantine(_) => self.ledger().give_up(command.id),
             }
         }
         if !deletes.is_empty() {
