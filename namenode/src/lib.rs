@@ -27,7 +27,8 @@ mod ticker;
 
 pub use config::{ConfigError, NamenodeConfig};
 pub use metadata::{
-    Counts, Metadata, MetadataOptions, OpenError, Table, UnknownTable, View, ViewError,
+    Counts, Metadata, MetadataOptions, OpenError, RepairUnderWay, Table, UnknownTable, View,
+    ViewError,
 };
 pub use mutation::{CommandEnd, Mutation, MutationError, Reply};
 pub use namenode::{Namenode, NamenodeError};

@@ -62,6 +62,12 @@ impl FileRecord {
             .map(|at| self.replicas[at])
     }
 
+    /// Replicas recorded above the target.
+    pub fn surplus(&self) -> u32 {
+        let recorded = u32::try_from(self.replicas.len()).unwrap_or(u32::MAX);
+        recorded.saturating_sub(self.replication)
+    }
+
     /// Replicas missing to the target.
     pub fn missing(&self) -> u32 {
         let recorded = u32::try_from(self.replicas.len()).unwrap_or(u32::MAX);
@@ -158,6 +164,36 @@ pub enum CommandRecordAction {
         /// Where to.
         targets: Vec<NodeIndex>,
     },
+    /// Remove a replica that is one too many, unless it is newer than this.
+    Trim {
+        /// The file.
+        hash: ContentHash,
+        /// The newest generation to remove.
+        generation: Generation,
+        /// Who has to hold it still when the command is handed out; at least as many as the target.
+        keep: Vec<NodeIndex>,
+    },
+    /// Look at a replica that somebody reported as bad, and put it aside if it is.
+    Quarantine {
+        /// The file.
+        hash: ContentHash,
+        /// The newest generation that is meant.
+        generation: Generation,
+        /// Who held a good replica; at least one.
+        keep: Vec<NodeIndex>,
+    },
+}
+
+impl CommandRecordAction {
+    /// The file of a copy, trim or quarantine: of these a file has at most one at a time. Deletes follow the tombstones.
+    pub fn repairs(&self) -> Option<&ContentHash> {
+        match self {
+            Self::Delete { .. } => None,
+            Self::Replicate { hash, .. }
+            | Self::Trim { hash, .. }
+            | Self::Quarantine { hash, .. } => Some(hash),
+        }
+    }
 }
 
 /// A command that was not confirmed yet (I10).

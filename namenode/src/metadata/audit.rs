@@ -8,8 +8,8 @@ use richardstore_proto::{ContentHash, Generation, RangeDigests};
 use super::codec;
 use super::counters::Counters;
 use super::tables::{
-    COMMANDS, FILES, NODE_FILES, SPENT_TOMBSTONES, TOMBSTONES, UNDER_REPLICATED, WRITES,
-    split_node_file_key,
+    COMMANDS, FILES, NODE_FILES, OVER_REPLICATED, REPAIRS, SPENT_TOMBSTONES, TOMBSTONES,
+    UNDER_REPLICATED, WRITES, split_node_file_key,
 };
 use super::view::View;
 use crate::record::NodeIndex;
@@ -66,7 +66,7 @@ impl Recount {
 
     fn count_files(&mut self, view: &View) {
         let mut held = BTreeSet::new();
-        let mut short = BTreeMap::new();
+        let (mut short, mut surplus) = (BTreeMap::new(), BTreeMap::new());
         for row in view.table(FILES).unwrap().iter().unwrap() {
             let (key, frame) = row.unwrap();
             let hash = ContentHash::new(*key.value());
@@ -75,6 +75,9 @@ impl Recount {
             self.bytes += record.size;
             if record.missing() > 0 {
                 short.insert(hash, record.replication - record.missing());
+            }
+            if record.surplus() > 0 {
+                surplus.insert(hash, record.replication + record.surplus());
             }
             for replica in &record.replicas {
                 held.insert((replica.node, replica.generation, hash));
@@ -93,22 +96,39 @@ impl Recount {
             .map(|row| split_node_file_key(row.unwrap().0.value()))
             .collect();
         assert_eq!(node_files, held);
-        let under_replicated: BTreeMap<_, _> = view
-            .table(UNDER_REPLICATED)
-            .unwrap()
-            .iter()
-            .unwrap()
-            .map(|row| row.map(|(key, n)| (ContentHash::new(*key.value()), n.value())))
-            .collect::<Result<_, _>>()
-            .unwrap();
-        assert_eq!(under_replicated, short);
+        for (table, counted) in [(UNDER_REPLICATED, &short), (OVER_REPLICATED, &surplus)] {
+            let listed: BTreeMap<_, _> = view
+                .table(table)
+                .unwrap()
+                .iter()
+                .unwrap()
+                .map(|row| row.map(|(key, n)| (ContentHash::new(*key.value()), n.value())))
+                .collect::<Result<_, _>>()
+                .unwrap();
+            assert_eq!(&listed, counted);
+        }
         self.short = u64::try_from(short.len()).unwrap();
     }
 
     fn count_commands(&mut self, view: &View) {
+        let mut repairs = BTreeMap::new();
         for row in view.table(COMMANDS).unwrap().iter().unwrap() {
-            self.commands.insert(row.unwrap().0.value());
+            let (key, frame) = row.unwrap();
+            let record = codec::decode_command(key.value(), frame.value()).unwrap();
+            self.commands.insert(key.value());
+            if let Some(hash) = record.action.repairs() {
+                assert_eq!(repairs.insert(*hash, key.value()), None, "two for {hash}");
+            }
         }
+        let under_way: BTreeMap<_, _> = view
+            .table(REPAIRS)
+            .unwrap()
+            .iter()
+            .unwrap()
+            .map(|row| row.map(|(key, work)| (ContentHash::new(*key.value()), work.value())))
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(under_way, repairs);
         let mut spent = BTreeSet::new();
         for row in view.table(TOMBSTONES).unwrap().iter().unwrap() {
             let (key, frame) = row.unwrap();

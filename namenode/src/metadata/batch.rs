@@ -99,6 +99,12 @@ impl<'txn> Batch<'txn> {
         read_command(&self.tables.commands, (node.0, id.0))
     }
 
+    /// The copy, trim or quarantine that is under way for a file.
+    pub fn repair(&self, hash: &ContentHash) -> Result<Option<(NodeIndex, CommandId)>, ViewError> {
+        let row = self.tables.repairs.get(hash.as_bytes())?;
+        Ok(row.map(|row| (NodeIndex(row.value().0), CommandId(row.value().1))))
+    }
+
     /// The allocation that holds `generation`, and its first generation.
     pub fn write(
         &self,
@@ -260,6 +266,11 @@ impl<'txn> Batch<'txn> {
         let id = CommandId(self.counters.next_command);
         self.counters.next_command += 1;
         self.counters.commands += 1;
+        if let Some(hash) = action.repairs() {
+            self.tables
+                .repairs
+                .insert(hash.as_bytes(), (node.0, id.0))?;
+        }
         let record = CommandRecord {
             action,
             attempts: 0,
@@ -285,9 +296,15 @@ impl<'txn> Batch<'txn> {
     }
 
     pub fn remove_command(&mut self, node: NodeIndex, id: CommandId) -> Result<(), MutationError> {
-        let known = self.tables.commands.remove((node.0, id.0))?.is_some();
-        if known {
+        let known = self.command(node, id)?;
+        if let Some(command) = known {
             self.changed = true;
+            self.tables.commands.remove((node.0, id.0))?;
+            if let Some(hash) = command.action.repairs()
+                && self.repair(hash)? == Some((node, id))
+            {
+                self.tables.repairs.remove(hash.as_bytes())?;
+            }
             self.counters.commands -= 1;
             let node = self.recorded_node(node)?;
             node.commands = node.commands.saturating_sub(1);

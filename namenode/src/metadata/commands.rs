@@ -7,7 +7,8 @@ use crate::mutation::{CommandEnd, MutationError, Reply};
 use crate::record::{CommandRecordAction, NodeIndex};
 
 impl Batch<'_> {
-    /// Adds commands. All of them or, where a node is not known, none.
+    /// Adds commands, or none of them where a node is not known. One that lost its point since it was planned is left out:
+    /// its file is gone, has another repair under way, or is no longer held where the plan relied on it.
     pub fn issue_commands(
         &mut self,
         commands: &[(NodeIndex, CommandRecordAction)],
@@ -22,9 +23,46 @@ impl Batch<'_> {
             }
         }
         for (node, action) in commands {
-            self.add_command(*node, action.clone(), now_ms)?;
+            if self.has_point(*node, action)? {
+                self.add_command(*node, action.clone(), now_ms)?;
+            }
         }
         Ok(Reply::Done)
+    }
+
+    /// Plans are made from a snapshot; this is asked in the transaction, so nothing can change between it and the command.
+    fn has_point(
+        &self,
+        node: NodeIndex,
+        action: &CommandRecordAction,
+    ) -> Result<bool, MutationError> {
+        let Some(hash) = action.repairs() else {
+            return Ok(true);
+        };
+        let Some(file) = self.file(hash)? else {
+            return Ok(false);
+        };
+        if self.repair(hash)?.is_some() {
+            return Ok(false);
+        }
+        let (generation, keep, least) = match action {
+            CommandRecordAction::Trim {
+                generation, keep, ..
+            } => (generation, keep, file.replication.max(1)),
+            CommandRecordAction::Quarantine {
+                generation, keep, ..
+            } => (generation, keep, 1),
+            CommandRecordAction::Delete { .. } | CommandRecordAction::Replicate { .. } => {
+                return Ok(true);
+            }
+        };
+        let held = keep
+            .iter()
+            .filter(|keeper| **keeper != node && file.replica(**keeper).is_some());
+        let unchanged = file
+            .replica(node)
+            .is_some_and(|replica| replica.generation == *generation);
+        Ok(unchanged && held.count() >= usize::try_from(least).unwrap_or(usize::MAX))
     }
 
     /// Takes in how commands ended. One that is no longer known was confirmed before, or replaced: ignored (I10).
@@ -79,6 +117,7 @@ mod tests {
     #[test]
     fn i10_a_command_is_handed_out_until_it_is_confirmed() {
         let fixture = Fixture::new();
+        fixture.upload(1, &[1]);
         fixture
             .apply(issue(vec![(NodeIndex(1), replicate(2))]))
             .unwrap();
@@ -94,6 +133,7 @@ mod tests {
     #[test]
     fn a_command_that_failed_waits_for_its_time() {
         let fixture = Fixture::new();
+        fixture.upload(1, &[1]);
         fixture
             .apply(issue(vec![(NodeIndex(1), replicate(2))]))
             .unwrap();
@@ -110,6 +150,7 @@ mod tests {
     #[test]
     fn commands_for_a_node_that_is_not_known_are_refused_all_together() {
         let fixture = Fixture::new();
+        fixture.upload(1, &[1]);
         for bad in [(NodeIndex(9), replicate(1)), (NodeIndex(1), replicate(9))] {
             let reply = fixture.apply(issue(vec![(NodeIndex(1), replicate(2)), bad]));
             assert_eq!(reply, Err(MutationError::NodeUnknown(NodeIndex(9))));
@@ -134,7 +175,11 @@ mod tests {
     #[test]
     fn a_page_of_commands_is_the_oldest_that_are_due() {
         let fixture = Fixture::new();
-        let five = vec![(NodeIndex(1), replicate(2)); 5];
+        let delete = CommandRecordAction::Delete {
+            hash: hash(1),
+            generation: generation(1),
+        };
+        let five = vec![(NodeIndex(1), delete); 5];
         fixture.apply(issue(five)).unwrap();
         let page = fixture.view().commands(NodeIndex(1), NOW, 2).unwrap();
         let ids: Vec<u64> = page.iter().map(|(id, _)| id.0).collect();

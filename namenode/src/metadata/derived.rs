@@ -38,6 +38,7 @@ impl Batch<'_> {
         self.counters.bytes += after.map_or(0, |record| record.size);
         self.counters.bytes -= before.map_or(0, |record| record.size);
         self.replace_shortage(hash, before, after)?;
+        self.replace_surplus(hash, before, after)?;
 
         let (held, holds) = (replicas(before), replicas(after));
         for replica in held.iter().filter(|replica| !holds.contains(replica)) {
@@ -73,6 +74,23 @@ impl Batch<'_> {
         }
         self.counters.under_replicated += u64::from(short.is_some());
         self.counters.under_replicated -= u64::from(was_short);
+        Ok(())
+    }
+
+    fn replace_surplus(
+        &mut self,
+        hash: &ContentHash,
+        before: Option<&FileRecord>,
+        after: Option<&FileRecord>,
+    ) -> Result<(), ViewError> {
+        if let Some(record) = after.filter(|record| record.surplus() > 0) {
+            let recorded = record.replication + record.surplus();
+            self.tables
+                .over_replicated
+                .insert(hash.as_bytes(), recorded)?;
+        } else if before.is_some_and(|record| record.surplus() > 0) {
+            self.tables.over_replicated.remove(hash.as_bytes())?;
+        }
         Ok(())
     }
 

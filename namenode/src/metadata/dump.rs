@@ -202,6 +202,12 @@ impl View {
                     let targets = targets.iter().map(|node| names.id(*node).to_string());
                     ("replicate", hash, None, Some(targets.collect()))
                 }
+                CommandRecordAction::Trim {
+                    hash, generation, ..
+                } => ("trim", hash, Some(generation), None),
+                CommandRecordAction::Quarantine {
+                    hash, generation, ..
+                } => ("quarantine", hash, Some(generation), None),
             };
             let line = CommandLine {
                 node: names.id(NodeIndex(node)),

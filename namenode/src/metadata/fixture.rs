@@ -169,7 +169,7 @@ impl Fixture {
             .into_iter()
             .map(|(_, action)| match action {
                 CommandRecordAction::Delete { hash, generation } => (hash, generation),
-                CommandRecordAction::Replicate { .. } => panic!("{action:?}"),
+                other => panic!("{other:?}"),
             })
             .collect()
     }

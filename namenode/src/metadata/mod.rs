@@ -4,7 +4,7 @@
 //! - `apply` and the files named after nouns (`files`, `writes`, `nodes`, `reports`, `commands`, `tombstones`) decide, on a
 //!   `batch` of open `tables` inside one write transaction. `codec` is how records lie on disk.
 //! - `derived` keeps reverse index, digests and counters in step with the files.
-//! - `ledger` runs batches durably; `open` finds or makes the `database`; `view` and `dump` read snapshots.
+//! - `ledger` runs batches durably; `open` finds or makes the `database`; `view`, `repair_view` and `dump` read snapshots.
 
 mod apply;
 mod batch;
@@ -20,6 +20,7 @@ mod handle;
 mod ledger;
 mod nodes;
 mod open;
+mod repair_view;
 mod reports;
 mod tables;
 mod tombstones;
@@ -41,5 +42,6 @@ pub use counters::Counts;
 pub use dump::{Table, UnknownTable};
 pub use handle::{Metadata, MetadataOptions};
 pub use open::OpenError;
+pub use repair_view::RepairUnderWay;
 pub use tables::ViewError;
 pub use view::View;

@@ -1,6 +1,6 @@
 //! The tables of the database, all of them, with the format of keys and values.
 //!
-//! Values are frames (version, bincode, CRC32C) made by `codec`, so every record is checked when it is read. Four tables
+//! Values are frames (version, bincode, CRC32C) made by `codec`, so every record is checked when it is read. Six tables
 //! have no frame: their rows say nothing that cannot be told from framed records (see each).
 
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
@@ -54,6 +54,14 @@ pub(super) const WRITES: TableDefinition<'static, u64, Frame> = TableDefinition:
 /// `files`.
 pub(super) const UNDER_REPLICATED: TableDefinition<'static, HashKey, u32> =
     TableDefinition::new("under_replicated");
+/// `over_replicated`: hash -> replicas recorded, of the files with more than their target, on dead nodes too. Unframed:
+/// the same is in `files`.
+pub(super) const OVER_REPLICATED: TableDefinition<'static, HashKey, u32> =
+    TableDefinition::new("over_replicated");
+/// `repairs`: hash -> (node number, id) of the one copy, trim or quarantine that is under way for the file. Two at a time
+/// could each be right and together take a file below its target. Unframed: the same is in `commands`.
+pub(super) const REPAIRS: TableDefinition<'static, HashKey, (u32, u64)> =
+    TableDefinition::new("repairs");
 /// `digests`: (node number, range) -> count and sum of what the node is believed to hold in that range.
 pub(super) const DIGESTS: TableDefinition<'static, (u32, u16), Frame> =
     TableDefinition::new("digests");
@@ -113,6 +121,8 @@ pub(super) struct Tables<'txn> {
     pub commands: Table<'txn, (u32, u64), Frame>,
     pub writes: Table<'txn, u64, Frame>,
     pub under_replicated: Table<'txn, HashKey, u32>,
+    pub over_replicated: Table<'txn, HashKey, u32>,
+    pub repairs: Table<'txn, HashKey, (u32, u64)>,
     pub digests: Table<'txn, (u32, u16), Frame>,
 }
 
@@ -130,12 +140,15 @@ impl<'txn> Tables<'txn> {
             commands: transaction.open_table(COMMANDS)?,
             writes: transaction.open_table(WRITES)?,
             under_replicated: transaction.open_table(UNDER_REPLICATED)?,
+            over_replicated: transaction.open_table(OVER_REPLICATED)?,
+            repairs: transaction.open_table(REPAIRS)?,
             digests: transaction.open_table(DIGESTS)?,
         })
     }
 }
 
-/// Whether every table is there with the types above.
+/// Whether every table is there with the types above. `over_replicated` and `repairs` came later: the first write makes
+/// them where they are missing.
 pub(super) fn check_tables(transaction: &ReadTransaction) -> Result<(), redb::TableError> {
     transaction.open_table(META)?;
     transaction.open_table(FILES)?;

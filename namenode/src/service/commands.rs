@@ -140,6 +140,18 @@ fn action(
                 generation,
             })))
         }
+        CommandRecordAction::Trim {
+            hash, generation, ..
+        } => Ok(Some(CommandAction::Delete(ReplicaEntry {
+            hash,
+            generation,
+        }))),
+        CommandRecordAction::Quarantine {
+            hash, generation, ..
+        } => Ok(Some(CommandAction::Quarantine(ReplicaEntry {
+            hash,
+            generation,
+        }))),
         CommandRecordAction::Replicate { hash, targets } => {
             let Some(file) = view.file(&hash)? else {
                 return Ok(None);
