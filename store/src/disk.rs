@@ -29,6 +29,8 @@ pub(crate) trait Disk: Send + Sync {
     /// Everything on the filesystem of `root`. Also reports, once, any write-back that failed since `root` was opened.
     fn sync_filesystem(&self, root: &File) -> io::Result<()>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// A second name for a file; fails where something has it.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn unlink(&self, path: &Path) -> io::Result<()>;
     fn space(&self, root: &File) -> io::Result<DiskSpace>;
 }
@@ -68,6 +70,10 @@ impl Disk for SystemDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {

@@ -347,3 +347,47 @@ fn sidecars(root: &Path) -> usize {
         .map(|entry| std::fs::read_dir(entry.unwrap().path()).unwrap().count())
         .sum()
 }
+
+fn bad_replica(store: &Store) -> ContentHash {
+    let hash = put(store, b"to be damaged").unwrap();
+    let path = store.root().join(store.layout().relative_path(&hash));
+    std::fs::write(path, b"to be DAMAGED").unwrap();
+    hash
+}
+
+#[test]
+fn i06_a_quarantine_is_durable_before_anyone_hears_of_it() {
+    let (_directory, disk, store) = open(None);
+    let hash = bad_replica(&store);
+    disk.take_calls();
+    let go_on = || true;
+    let then = || disk.acknowledge();
+    store
+        .quarantine(&hash, Generation(1), &go_on, then)
+        .unwrap();
+    assert_eq!(
+        disk.take_kinds(),
+        [Kind::Rename, Kind::SyncFilesystem, Kind::Acknowledge]
+    );
+}
+
+#[test]
+fn i06_a_quarantine_whose_sync_fails_is_not_acknowledged_and_loses_nothing() {
+    let (_directory, disk, store) = open(None);
+    let hash = bad_replica(&store);
+    disk.fail(Kind::SyncFilesystem, 0, Errno::IO);
+    let outcome = store.quarantine(&hash, Generation(1), &|| true, || panic!("acknowledged"));
+    assert!(matches!(outcome, Err(WriteError::VolumeFailed { .. })));
+    let kept = store.root().join("quarantine").join(format!("{hash}.1"));
+    assert_eq!(std::fs::read(kept).unwrap(), b"to be DAMAGED");
+}
+
+#[test]
+fn i05_a_bad_replica_that_cannot_be_kept_does_not_keep_the_right_bytes_out() {
+    let (_directory, disk, store) = open(None);
+    let hash = bad_replica(&store);
+    store.verify(&hash).unwrap();
+    disk.fail(Kind::Link, 0, Errno::PERM);
+    assert_eq!(put(&store, b"to be damaged").unwrap(), hash);
+    assert_eq!(read_all(&store, &hash), b"to be damaged");
+}

@@ -4,6 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use richardstore_proto::{ContentHash, ErrorCode, StoreError};
+use rustix::io::Errno;
+
+use crate::volume::Volume;
 
 /// Why a root was not opened. Nothing in it was changed.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +126,32 @@ pub enum ReadError {
         /// Why.
         source: io::Error,
     },
+}
+
+impl ReadError {
+    /// Whether this is a fault of the replica or of the disk under it, which only another copy can make good.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } => true,
+            // The last two are how ext4 and XFS say that their own structures are damaged.
+            Self::Io { source, .. } => matches!(
+                Errno::from_io_error(source),
+                Some(Errno::IO | Errno::UCLEAN | Errno::BADMSG)
+            ),
+            Self::NotFound { .. } | Self::RangeNotSatisfiable { .. } => false,
+        }
+    }
+
+    /// This error, met on the way to a change.
+    pub(crate) fn into_write_error(self, volume: &Volume) -> WriteError {
+        match self {
+            Self::Io { path, source } => WriteError::Io { path, source },
+            other => WriteError::Io {
+                path: volume.root.clone(),
+                source: io::Error::other(other),
+            },
+        }
+    }
 }
 
 fn wanted_words(wanted: u64) -> String {

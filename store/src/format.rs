@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::Disk;
-use crate::volume::{TEMP_DIRECTORY, TREES_DIRECTORY, Volume};
+use crate::volume::{QUARANTINE_DIRECTORY, TEMP_DIRECTORY, TREES_DIRECTORY, Volume};
 use crate::{Depth, Layout, OpenError};
 
 const FORMAT_FILE: &str = "format.json";
@@ -57,7 +57,7 @@ pub(crate) fn open_volume(
             layout
         }
     };
-    for directory in [TEMP_DIRECTORY, TREES_DIRECTORY] {
+    for directory in [TEMP_DIRECTORY, TREES_DIRECTORY, QUARANTINE_DIRECTORY] {
         let path = root.join(directory);
         fs::create_dir_all(&path).map_err(|source| failed(&path, source))?;
     }

@@ -16,7 +16,8 @@
 //! ```
 //!
 //! In a root: hash directories, whose files hold raw bytes and are named by their SHA-256; `format.json` and `LOCK`;
-//! `temp`, swept at every start; `trees`, which can be lost at any time.
+//! `temp`, swept at every start; `trees`, which can be lost at any time; `quarantine`, damaged replicas that only the operator
+//! removes.
 
 mod batch;
 mod disk;
@@ -28,6 +29,7 @@ mod hasher;
 mod layout;
 mod locks;
 mod publish;
+mod quarantine;
 mod reader;
 mod record;
 #[cfg(test)]
@@ -36,8 +38,10 @@ mod replica;
 mod sidecar;
 mod space;
 mod store;
+mod suspects;
 mod temp;
 mod tree;
+mod verify;
 mod volume;
 mod walk;
 mod writer;
@@ -45,9 +49,11 @@ mod writer;
 pub use error::{OpenError, ReadError, WriteError};
 pub use hasher::{ContentDigest, ContentHasher};
 pub use layout::{Depth, Layout, LayoutError};
+pub use quarantine::QuarantineOutcome;
 pub use reader::VerifiedReader;
 pub use replica::ReplicaMeta;
 pub use space::Space;
 pub use store::{DeleteOutcome, Store, StoreOptions};
+pub use verify::{Verification, Verifier, VerifyStep};
 pub use walk::WalkSummary;
 pub use writer::{PreparedReplica, ReplicaWriter};

@@ -14,8 +14,14 @@ use crate::volume::Volume;
 
 /// A change of a name.
 pub(crate) enum Change {
-    /// The temp file gets its final name.
-    Publish { temp: TempFile, target: PathBuf },
+    /// The temp file gets its final name. What has that name is damaged where it is to be kept, under another one.
+    Publish {
+        temp: TempFile,
+        target: PathBuf,
+        keep: Option<PathBuf>,
+    },
+    /// The file goes to another directory, where nothing has its new name.
+    Move { from: PathBuf, to: PathBuf },
     /// The file goes.
     Remove { path: PathBuf },
 }
@@ -23,8 +29,8 @@ pub(crate) enum Change {
 /// What has to be synced after a change.
 struct Changed {
     directory: PathBuf,
-    /// Whether directories above it changed too.
-    made_directories: bool,
+    /// Whether other directories changed too.
+    others_too: bool,
 }
 
 /// Carries out `changes` and makes them durable, in as few syncs as there can be: a lone change syncs its file and its
@@ -38,7 +44,10 @@ pub(crate) fn apply_durably(volume: &Volume, changes: Vec<Change>) -> Vec<Result
             match change {
                 // Without room the new bytes are not safe, but a removal needs no bytes.
                 Change::Publish { .. } if contents.is_err() => Err(volume.full(0)),
-                Change::Publish { temp, target } => publish(volume, temp, &target),
+                Change::Publish { temp, target, keep } => {
+                    publish(volume, temp, &target, keep.as_deref())
+                }
+                Change::Move { from, to } => move_away(volume, &from, &to),
                 Change::Remove { path } => remove(volume, &path),
             }
         })
@@ -57,7 +66,7 @@ pub(crate) fn apply_durably(volume: &Volume, changes: Vec<Change>) -> Vec<Result
 fn sync_contents(volume: &Volume, changes: &[Change]) -> Result<(), WriteError> {
     let mut temps = changes.iter().filter_map(|change| match change {
         Change::Publish { temp, .. } => Some(temp),
-        Change::Remove { .. } => None,
+        Change::Move { .. } | Change::Remove { .. } => None,
     });
     let (first, second) = (temps.next(), temps.next());
     let synced = match (first, second) {
@@ -69,13 +78,38 @@ fn sync_contents(volume: &Volume, changes: &[Change]) -> Result<(), WriteError> 
     synced.map_err(|error| volume.sync_failed(first.map_or(&volume.root, TempFile::path), &error))
 }
 
-fn publish(volume: &Volume, mut temp: TempFile, target: &Path) -> Result<Changed, WriteError> {
+fn publish(
+    volume: &Volume,
+    mut temp: TempFile,
+    target: &Path,
+    keep: Option<&Path>,
+) -> Result<Changed, WriteError> {
+    // A second name and not a rename: at no time is there nothing under the target.
+    let kept = keep.is_some_and(|keep| match volume.disk.link(target, keep) {
+        Ok(()) => true,
+        // Not worth refusing the right bytes for.
+        Err(error) => {
+            tracing::warn!(path = %target.display(), %error, "a damaged replica was not kept");
+            false
+        }
+    });
     let made_directories = temp
         .rename_to(target)
         .map_err(|source| volume.write_failed(target, source))?;
     Ok(Changed {
         directory: parent_of(target, volume),
-        made_directories,
+        others_too: made_directories || kept,
+    })
+}
+
+fn move_away(volume: &Volume, from: &Path, to: &Path) -> Result<Changed, WriteError> {
+    volume
+        .disk
+        .rename(from, to)
+        .map_err(|source| volume.write_failed(from, source))?;
+    Ok(Changed {
+        directory: prune(volume, from),
+        others_too: true,
     })
 }
 
@@ -83,12 +117,12 @@ fn remove(volume: &Volume, path: &Path) -> Result<Changed, WriteError> {
     match volume.disk.unlink(path) {
         Ok(()) => Ok(Changed {
             directory: prune(volume, path),
-            made_directories: false,
+            others_too: false,
         }),
         // Somebody removed it by hand, perhaps with its directory: the root is one that exists.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Changed {
             directory: volume.root.clone(),
-            made_directories: false,
+            others_too: false,
         }),
         Err(source) => Err(volume.write_failed(path, source)),
     }
@@ -115,7 +149,7 @@ fn sync_names(volume: &Volume, changed: &[Result<Changed, WriteError>]) -> Resul
     let Some(first) = done.next() else {
         return Ok(());
     };
-    let alone = done.next().is_none() && !first.made_directories;
+    let alone = done.next().is_none() && !first.others_too;
     let synced = if alone {
         volume.disk.sync_directory(&first.directory)
     } else {

@@ -46,9 +46,11 @@ impl Store {
         offset: u64,
         length: Option<u64>,
     ) -> Result<VerifiedReader, ReadError> {
-        let replica = OpenReplica::open(&self.inner.volume, hash)?
+        let replica = OpenReplica::open(&self.inner.volume, hash)
+            .map_err(|error| self.inner.suspecting(hash, error))?
             .ok_or(ReadError::NotFound { hash: *hash })?;
-        let mut reader = VerifiedReader::open(self.inner.clone(), replica)?;
+        let mut reader = VerifiedReader::open(self.inner.clone(), replica)
+            .map_err(|error| self.inner.suspecting(hash, error))?;
         let size = reader.meta.size;
         if offset > size {
             return Err(ReadError::RangeNotSatisfiable {
@@ -108,6 +110,15 @@ impl VerifiedReader {
     /// # Errors
     /// [`ReadError::Corrupt`] where the next group does not verify. What was handed out before is right.
     pub fn next_chunk(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
+        let chunk = self.next_verified();
+        chunk.map_err(|error| match self.inner.is_current(&self.replica) {
+            true => self.inner.suspecting(&self.meta.hash, error),
+            // Nothing is known against the file that has the name now.
+            false => error,
+        })
+    }
+
+    fn next_verified(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
         if self.position >= self.end {
             return Ok(None);
         }
@@ -215,14 +226,10 @@ fn keep(
     sealed: Option<crate::sidecar::SealedLeaves>,
 ) -> Option<Leaves> {
     let mut sealed = sealed;
-    let still_there = |current: &OpenReplica| {
-        let (now, then) = (current.file.metadata(), replica.file.metadata());
-        matches!((now, then), (Ok(now), Ok(then)) if same_file(&now, &then))
-    };
     if let Some(_guard) = inner.locks.try_lock(&meta.hash)
         && inner.volume.check_writable().is_ok()
         && let Ok(Some(current)) = OpenReplica::open(&inner.volume, &meta.hash)
-        && still_there(&current)
+        && inner.is_current(replica)
     {
         if let Some(sealed) = &mut sealed {
             sealed.keep(&inner.volume.sidecar_path(&meta.hash));
@@ -237,12 +244,21 @@ fn keep(
     sealed.map(crate::sidecar::SealedLeaves::into_leaves)
 }
 
-fn same_file(left: &std::fs::Metadata, right: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    (left.dev(), left.ino()) == (right.dev(), right.ino())
-}
-
 impl Inner {
+    /// Whether the name still leads to this file.
+    pub(crate) fn is_current(&self, replica: &OpenReplica) -> bool {
+        let named = std::fs::symlink_metadata(&replica.path);
+        matches!((named, replica.file.metadata()), (Ok(named), Ok(read)) if same_file(&named, &read))
+    }
+
+    /// Takes note of an error that shows damage.
+    fn suspecting(&self, hash: &ContentHash, error: ReadError) -> ReadError {
+        if error.is_damage() {
+            self.suspects.note(hash);
+        }
+        error
+    }
+
     /// What is known of an opened replica, by a pass over it where it has no record.
     pub(crate) fn meta_of(&self, replica: &OpenReplica) -> Result<ReplicaMeta, ReadError> {
         match replica.recorded_meta()? {
@@ -250,6 +266,11 @@ impl Inner {
             None => Ok(recompute(self, replica)?.0),
         }
     }
+}
+
+fn same_file(left: &std::fs::Metadata, right: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (left.dev(), left.ino()) == (right.dev(), right.ino())
 }
 
 fn usize_of(bytes: u64) -> usize {

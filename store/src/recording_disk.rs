@@ -19,6 +19,7 @@ pub(crate) enum Kind {
     SyncDirectory,
     SyncFilesystem,
     Rename,
+    Link,
     Unlink,
     /// Not a call: whoever called was told that the change is durable.
     Acknowledge,
@@ -181,6 +182,11 @@ impl Disk for RecordingDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.note(Kind::Rename, to)?;
         SystemDisk.rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note(Kind::Link, to)?;
+        SystemDisk.link(from, to)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {

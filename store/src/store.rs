@@ -13,6 +13,7 @@ use crate::locks::HashLocks;
 use crate::publish::Change;
 use crate::replica::{OpenReplica, ReplicaMeta};
 use crate::space::SpaceLedger;
+use crate::suspects::Suspects;
 use crate::volume::Volume;
 use crate::{Layout, OpenError, ReadError, Space, WriteError};
 
@@ -49,6 +50,7 @@ pub(crate) struct Inner {
     pub volume: Arc<Volume>,
     pub locks: HashLocks,
     pub ledger: Arc<SpaceLedger>,
+    pub suspects: Suspects,
     pub batches: Batches<Change, Result<(), WriteError>>,
 }
 
@@ -82,6 +84,7 @@ impl Store {
             inner: Arc::new(Inner {
                 ledger: SpaceLedger::new(volume.clone(), options.headroom_bytes),
                 locks: HashLocks::default(),
+                suspects: Suspects::default(),
                 batches: Batches::default(),
                 volume,
             }),
@@ -135,24 +138,22 @@ impl Store {
         let volume = &self.inner.volume;
         volume.check_writable()?;
         let _guard = self.inner.locks.lock(hash);
-        let replica = OpenReplica::open(volume, hash).map_err(|error| unreadable(volume, error))?;
+        let replica =
+            OpenReplica::open(volume, hash).map_err(|error| error.into_write_error(volume))?;
         let Some(replica) = replica else {
             return Ok(DeleteOutcome::Absent);
         };
         if replica.generation() > up_to {
             return Ok(DeleteOutcome::Newer(replica.generation()));
         }
-        let meta = meta_to_delete(&replica).map_err(|error| unreadable(volume, error))?;
+        let meta = meta_to_delete(&replica).map_err(|error| error.into_write_error(volume))?;
         // First the sidecar: a crash between the two must not leave one that nobody would remove.
-        if let Err(error) = std::fs::remove_file(volume.sidecar_path(hash))
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(%hash, %error, "sidecar left behind");
-        }
+        volume.remove_sidecar(hash);
         self.inner.change_durably(Change::Remove {
             path: replica.path.clone(),
         })?;
         self.inner.ledger.replaced(meta.size, 0);
+        self.inner.suspects.forget(hash);
         then(&meta);
         Ok(DeleteOutcome::Deleted(meta))
     }
@@ -216,14 +217,4 @@ fn meta_to_delete(replica: &OpenReplica) -> Result<ReplicaMeta, ReadError> {
         blake3_root,
         generation: replica.generation(),
     })
-}
-
-fn unreadable(volume: &Volume, error: ReadError) -> WriteError {
-    match error {
-        ReadError::Io { path, source } => WriteError::Io { path, source },
-        other => WriteError::Io {
-            path: volume.root.clone(),
-            source: io::Error::other(other),
-        },
-    }
 }

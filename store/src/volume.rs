@@ -20,6 +20,8 @@ use crate::{Layout, WriteError};
 pub(crate) const TEMP_DIRECTORY: &str = "temp";
 /// Leaves of files with more than one group; can be lost at any time.
 pub(crate) const TREES_DIRECTORY: &str = "trees";
+/// Damaged replicas, kept for the operator. Nothing of ours reads or removes them.
+pub(crate) const QUARANTINE_DIRECTORY: &str = "quarantine";
 
 pub(crate) struct Volume {
     pub root: PathBuf,
@@ -67,6 +69,19 @@ impl Volume {
             .join(TREES_DIRECTORY)
             .join(&digits[..2])
             .join(digits)
+    }
+
+    pub(crate) fn quarantine_path(&self) -> PathBuf {
+        self.root.join(QUARANTINE_DIRECTORY)
+    }
+
+    /// Before the name of its file goes. One that stays behind is only a waste: whatever is read is checked.
+    pub(crate) fn remove_sidecar(&self, hash: &ContentHash) {
+        if let Err(error) = std::fs::remove_file(self.sidecar_path(hash))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%hash, %error, "sidecar left behind");
+        }
     }
 
     /// A name in the temp directory that no other file of this process has had; older ones were swept.

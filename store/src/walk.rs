@@ -6,10 +6,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use richardstore_proto::ContentHash;
-use rustix::io::Errno;
 
 use crate::replica::{OpenReplica, ReplicaMeta};
-use crate::volume::{TEMP_DIRECTORY, TREES_DIRECTORY};
+use crate::volume::{QUARANTINE_DIRECTORY, TEMP_DIRECTORY, TREES_DIRECTORY};
 use crate::{ReadError, Store, format};
 
 /// What a walk came across.
@@ -108,9 +107,7 @@ impl Walk<'_> {
                 Ok((self.visit)(meta))
             }
             // Out of file handles, say: that is no damage of the replica, and it is not missing either.
-            Err(ReadError::Io { path, source }) if !is_disk_fault(&source) => {
-                Err(ReadError::Io { path, source })
-            }
+            Err(error @ ReadError::Io { .. }) if !error.is_damage() => Err(error),
             Err(error) => {
                 tracing::warn!(%hash, %error, "damaged replica");
                 self.summary.damaged += 1;
@@ -141,12 +138,11 @@ fn sorted_names(directory: &Path) -> Result<Vec<String>, ReadError> {
     Ok(names)
 }
 
-fn is_disk_fault(error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::IO)
-}
-
 fn is_own_entry(name: &str) -> bool {
-    name == TEMP_DIRECTORY || name == TREES_DIRECTORY || format::is_own_file(name)
+    matches!(
+        name,
+        TEMP_DIRECTORY | TREES_DIRECTORY | QUARANTINE_DIRECTORY
+    ) || format::is_own_file(name)
 }
 
 fn is_directory(path: &Path) -> bool {

@@ -1,18 +1,20 @@
 //! [`ReplicaWriter`]: bytes on their way to a replica. They are hashed as they come and have no name until they are published;
 //! dropped at any point, nothing of them remains.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use richardstore_proto::{Blake3Root, ContentHash, Generation};
 
 use crate::hasher::{ContentDigest, ContentHasher};
 use crate::publish::{Change, apply_durably};
+use crate::quarantine::free_path;
 use crate::replica::{OpenReplica, ReplicaMeta};
 use crate::sidecar::{LeafWriter, SealedLeaves};
 use crate::space::Reservation;
 use crate::store::Inner;
 use crate::temp::TempFile;
-use crate::{Store, WriteError};
+use crate::{ReadError, Store, WriteError};
 
 /// A long file is synced each time this many bytes came. Otherwise its bytes would pile up in memory, and the shared
 /// sync of small files, which syncs all of the filesystem, would wait for them.
@@ -154,7 +156,7 @@ impl PreparedReplica {
 
     /// Gives the file its name, durably, and runs `then` before anyone else can publish or delete this hash. Where the
     /// hash is present already, these bytes, which are known to be right, take its place, and the higher generation of
-    /// the two stays.
+    /// the two stays. A replica that is known to be damaged is kept in quarantine then.
     ///
     /// # Errors
     /// [`WriteError`]. The file is then absent or, after [`WriteError::VolumeFailed`], possibly there and whole.
@@ -173,8 +175,10 @@ impl PreparedReplica {
         let volume = &inner.volume;
         volume.check_writable()?;
         let _guard = inner.locks.lock(&digest.hash);
-        // One that cannot be opened is not worth keeping, and has no generation to keep.
-        let replaced = OpenReplica::open(volume, &digest.hash).ok().flatten();
+        let opened = OpenReplica::open(volume, &digest.hash);
+        let keep = inner.damaged_to_keep(&digest.hash, &opened);
+        // One that cannot be opened has no generation to keep.
+        let replaced = opened.ok().flatten();
         let meta = ReplicaMeta {
             hash: digest.hash,
             size: digest.size,
@@ -190,7 +194,9 @@ impl PreparedReplica {
         inner.change_durably(Change::Publish {
             temp,
             target: volume.replica_path(&meta.hash),
+            keep,
         })?;
+        inner.suspects.forget(&meta.hash);
         let size_before = replaced.map_or(0, |old| old.counted_size());
         inner.ledger.replaced(size_before, meta.size);
         drop(reservation);
@@ -205,6 +211,29 @@ impl PreparedReplica {
 }
 
 impl Inner {
+    /// Where to keep the replica of `hash` that is about to be replaced: nowhere, unless it is known to be damaged.
+    fn damaged_to_keep(
+        &self,
+        hash: &ContentHash,
+        opened: &Result<Option<OpenReplica>, ReadError>,
+    ) -> Option<PathBuf> {
+        let (damaged, generation) = match opened {
+            Ok(None) => return None,
+            Ok(Some(old)) => {
+                let damaged = old.recorded_meta().is_err() || self.suspects.contains(hash);
+                (damaged, old.generation())
+            }
+            Err(error) => (error.is_damage(), Generation(0)),
+        };
+        if !damaged {
+            return None;
+        }
+        let path = free_path(&self.volume, hash, generation);
+        // Not worth refusing the right bytes for.
+        path.inspect_err(|error| tracing::warn!(%hash, %error, "a damaged replica is not kept"))
+            .ok()
+    }
+
     /// Has `change` made durable, together with what others are changing now.
     pub(crate) fn change_durably(&self, change: Change) -> Result<(), WriteError> {
         let volume = &self.volume;
