@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use richardstore_proto::{ContentHash, StoreError};
-use richardstore_store::{ReadError, ReplicaMeta, VerifiedReader};
+use richardstore_store::{ReplicaMeta, VerifiedReader};
 
 use crate::node::Node;
 use crate::pipeline::offload_failed;
@@ -84,7 +84,7 @@ fn read_batch(reader: &mut VerifiedReader) -> Result<(Batch, bool), VolumeError>
 }
 
 fn noted(node: &Node, hash: ContentHash, error: VolumeError) -> StoreError {
-    if matches!(error, VolumeError::Read(ReadError::Corrupt { .. })) {
+    if error.is_damage() {
         node.bad_replicas.found(hash, error.to_string());
     }
     error.into()

@@ -7,6 +7,7 @@ use richardstore_proto::{
     Command, CommandAction, CommandId, CommandOutcome, DataNodeInfo, ErrorCode, FileInfo,
     ReplicaEntry, StoreError,
 };
+use richardstore_store::QuarantineOutcome;
 use tokio::sync::{Notify, Semaphore};
 
 use super::ledger::CommandLedger;
@@ -27,6 +28,8 @@ pub(crate) struct Commands {
     copying: Semaphore,
     // One stage of deletes at a time: more would only compete for the same disk with uploads.
     deleting: Semaphore,
+    // Each reads its replica whole; one at a time leaves the disk to readers.
+    quarantining: Semaphore,
 }
 
 impl Default for Commands {
@@ -36,6 +39,7 @@ impl Default for Commands {
             ended: Notify::new(),
             copying: Semaphore::new(MAX_COPIES),
             deleting: Semaphore::new(1),
+            quarantining: Semaphore::new(1),
         }
     }
 }
@@ -43,7 +47,7 @@ impl Default for Commands {
 impl Commands {
     /// Starts those of `delivered` that are not under way.
     pub(crate) fn start(self: &Arc<Self>, node: &Arc<Node>, delivered: Vec<Command>) {
-        let mut deletes = Vec::new();
+        let (mut deletes, mut quarantines) = (Vec::new(), Vec::new());
         let fresh = self.ledger().accept(delivered);
         for command in fresh {
             match command.action {
@@ -52,9 +56,12 @@ impl Commands {
                     let task = replicate(self.clone(), node.clone(), command.id, file, targets);
                     node.tasks.spawn(task);
                 }
-                // Not known here yet: left for its next delivery, to a datanode that does.
-                CommandAction::Quarantine(_) => self.ledger().give_up(command.id),
+                CommandAction::Quarantine(entry) => quarantines.push((command.id, entry)),
             }
+        }
+        if !quarantines.is_empty() {
+            node.tasks
+                .spawn(quarantine(self.clone(), node.clone(), quarantines));
         }
         if !deletes.is_empty() {
             node.tasks
@@ -126,6 +133,35 @@ async fn delete_in_order(commands: &Commands, node: &Node, lane: &[(CommandId, R
             tracing::error!(%error, "deletes did not come to their end");
             let mut ledger = commands.ledger();
             lane.iter().for_each(|(id, _)| ledger.give_up(*id));
+        }
+    }
+}
+
+async fn quarantine(
+    commands: Arc<Commands>,
+    node: Arc<Node>,
+    replicas: Vec<(CommandId, ReplicaEntry)>,
+) {
+    let stopping = node.tasks.stopping();
+    let turn = tokio::select! {
+        turn = commands.quarantining.acquire() => turn,
+        () = stopping.cancelled() => return,
+    };
+    let _turn = turn.expect("the semaphore is never closed");
+    for (id, entry) in replicas {
+        let (volume, stop) = (node.volume.clone(), stopping.clone());
+        let work = move || volume.quarantine(&entry, &stop);
+        match node.environment.offload.run(work).await {
+            Ok(Ok(QuarantineOutcome::Interrupted)) => return,
+            // Sound, newer and absent are done too: nothing bad has the name.
+            Ok(result) => {
+                let result = result.map(|_| ()).map_err(StoreError::from);
+                commands.finish([(id, result)]);
+            }
+            Err(error) => {
+                tracing::error!(hash = %entry.hash, %error, "a quarantine did not come to its end");
+                commands.ledger().give_up(id);
+            }
         }
     }
 }

@@ -9,12 +9,10 @@ use richardstore_proto::{
     ContentHash, RANGES, RangeDigest, RangeDigests, ReplicaEntry, Sequence, StoreError,
     range_bounds,
 };
-use richardstore_store::ReadError;
 
 use super::reporter::{ReportEnd, Reporting};
 use crate::index::{Index, IndexError};
 use crate::pipeline::offload_failed;
-use crate::volume::VolumeError;
 
 /// Entries in one message.
 const PAGE_ENTRIES: usize = 4096;
@@ -86,7 +84,7 @@ impl Reporting<'_> {
         });
         // One bad replica must not keep the rest of the report back.
         for (hash, error) in looked.await.map_err(offload_failed)? {
-            if matches!(error, VolumeError::Read(ReadError::Corrupt { .. })) {
+            if error.is_damage() {
                 self.node.bad_replicas.found(hash, error.to_string());
             } else {
                 tracing::warn!(%hash, %error, "a replica in question could not be looked at");

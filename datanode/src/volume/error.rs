@@ -39,6 +39,13 @@ pub enum VolumeError {
     Closing,
 }
 
+impl VolumeError {
+    /// Whether this is a fault of a replica or of the disk under it.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Read(error) if error.is_damage())
+    }
+}
+
 impl From<VolumeError> for StoreError {
     fn from(error: VolumeError) -> Self {
         match error {

@@ -14,9 +14,11 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use richardstore_proto::{ContentHash, Generation, JournalId, NodeStats, ReplicaEntry};
 use richardstore_store::{
-    DeleteOutcome, PreparedReplica, ReplicaMeta, ReplicaWriter, Store, StoreOptions, VerifiedReader,
+    DeleteOutcome, PreparedReplica, QuarantineOutcome, ReplicaMeta, ReplicaWriter, Store,
+    StoreOptions, VerifiedReader,
 };
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::DatanodeConfig;
 use crate::index::{Index, IndexError};
@@ -106,10 +108,42 @@ impl Volume {
         Ok(outcome)
     }
 
+    /// Reads the replica whole and puts it aside where it is really bad and not newer than `entry` says. One that is
+    /// sound after all is journaled again: the namenode was told otherwise.
+    pub(crate) fn quarantine(
+        &self,
+        entry: &ReplicaEntry,
+        stopping: &CancellationToken,
+    ) -> Result<QuarantineOutcome, VolumeError> {
+        let _open = self.enter()?;
+        let go_on = || !stopping.is_cancelled();
+        let outcome = self
+            .store
+            .quarantine(&entry.hash, entry.generation, &go_on, || {
+                // Its record may be what is damaged: the index knows which generation it had.
+                self.note_absent(entry);
+            })?;
+        match outcome {
+            QuarantineOutcome::Absent => self.forget_absent(entry)?,
+            QuarantineOutcome::Sound(_) => self.reconcile_open(entry)?,
+            QuarantineOutcome::Quarantined { .. }
+            | QuarantineOutcome::Newer(_)
+            | QuarantineOutcome::Interrupted => {}
+        }
+        self.changed.notify_one();
+        Ok(outcome)
+    }
+
     /// Looks at the directory and journals what it holds of `entry.hash`, because the namenode believes otherwise.
     /// Of a replica that is there and cannot be read nothing is journaled: it is neither held nor gone.
     pub(crate) fn reconcile(&self, entry: &ReplicaEntry) -> Result<(), VolumeError> {
         let _open = self.enter()?;
+        self.reconcile_open(entry)?;
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn reconcile_open(&self, entry: &ReplicaEntry) -> Result<(), VolumeError> {
         self.store.with_lock(&entry.hash, || {
             match self.store.meta(&entry.hash)? {
                 None => self.note_absent(entry),
@@ -121,10 +155,8 @@ impl Volume {
                     self.note_added(&meta);
                 }
             }
-            Ok::<_, VolumeError>(())
-        })?;
-        self.changed.notify_one();
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Asks the index. Its failures are taken note of here: the caller only goes without the answer.

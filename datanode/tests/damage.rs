@@ -1,0 +1,121 @@
+//! Damaged replicas: reported, put aside on command, healed in place, and found by the scrub.
+
+// Clippy takes only #[test] functions for tests; the helpers around them may panic as well.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+
+use common::fake_namenode::FakeNamenode;
+use common::node::TestNode;
+use common::until;
+use common::writes::{content, generation, put, read};
+use richardstore_proto::{Command, CommandAction, CommandId, ContentHash, ErrorCode, ReplicaEntry};
+
+fn quarantine(id: u64, hash: ContentHash, up_to: u64) -> Command {
+    Command {
+        id: CommandId(id),
+        action: CommandAction::Quarantine(ReplicaEntry {
+            hash,
+            generation: generation(up_to),
+        }),
+    }
+}
+
+async fn carry_out(namenode: &FakeNamenode, node: &TestNode, command: Command) {
+    let id = node.id();
+    namenode.view(id, |view| view.commands.push(command));
+    until("the command is confirmed", || {
+        namenode.view(id, |view| view.commands.is_empty())
+    })
+    .await;
+    namenode.view(id, |view| {
+        assert!(view.outcomes.iter().all(|outcome| outcome.result.is_ok()));
+    });
+}
+
+async fn reported_as_bad(namenode: &FakeNamenode, node: &TestNode, hash: &ContentHash) {
+    let id = node.id();
+    until("the namenode is told", || {
+        namenode.view(id, |view| view.bad_replicas.contains(hash))
+    })
+    .await;
+}
+
+async fn reported_as_held(
+    namenode: &FakeNamenode,
+    node: &TestNode,
+    hash: &ContentHash,
+    held: bool,
+) {
+    until("the report says so", || {
+        namenode.replicas(node.id()).contains_key(hash) == held
+    })
+    .await;
+}
+
+fn kept(node: &TestNode) -> Vec<PathBuf> {
+    let kept = fs::read_dir(node.directory.path().join("replicas/quarantine")).unwrap();
+    kept.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[tokio::test]
+async fn i05_a_bad_replica_is_put_aside_on_command_and_reported_as_gone() {
+    let namenode = FakeNamenode::start().await;
+    let node = TestNode::start(&namenode).await;
+    let bytes = content(1, 300_000);
+    let hash = put(&node, 3, &bytes).await;
+    reported_as_held(&namenode, &node, &hash, true).await;
+    node.damage(&hash, 200_000);
+    carry_out(&namenode, &node, quarantine(1, hash, 3)).await;
+    reported_as_held(&namenode, &node, &hash, false).await;
+    assert_eq!(node.replica_file(&hash), None);
+    assert_eq!(kept(&node).len(), 1);
+    // Delivered again it does nothing (I10), and the file can come back.
+    carry_out(&namenode, &node, quarantine(2, hash, 3)).await;
+    put(&node, 4, &bytes).await;
+    assert_eq!(read(&node, &hash, 0, 0).await, (bytes, Ok(())));
+    reported_as_held(&namenode, &node, &hash, true).await;
+}
+
+#[tokio::test]
+async fn i06_a_sound_replica_stays_and_is_reported_again() {
+    let namenode = FakeNamenode::start().await;
+    let node = TestNode::start(&namenode).await;
+    let bytes = content(2, 300_000);
+    let hash = put(&node, 3, &bytes).await;
+    reported_as_held(&namenode, &node, &hash, true).await;
+    // As a namenode that believed a wrong finding.
+    namenode.view(node.id(), |view| view.replicas.remove(&hash));
+    carry_out(&namenode, &node, quarantine(1, hash, 3)).await;
+    reported_as_held(&namenode, &node, &hash, true).await;
+    assert_eq!(read(&node, &hash, 0, 0).await, (bytes, Ok(())));
+    assert!(kept(&node).is_empty());
+}
+
+#[tokio::test]
+async fn i06_a_replica_newer_than_the_finding_stays() {
+    let namenode = FakeNamenode::start().await;
+    let node = TestNode::start(&namenode).await;
+    let hash = put(&node, 5, &content(3, 1000)).await;
+    node.damage(&hash, 7);
+    carry_out(&namenode, &node, quarantine(1, hash, 4)).await;
+    assert!(node.replica_file(&hash).is_some());
+}
+
+#[tokio::test]
+async fn i05_a_copy_onto_the_node_with_the_bad_replica_heals_it() {
+    let namenode = FakeNamenode::start().await;
+    let node = TestNode::start(&namenode).await;
+    let bytes = content(4, 300_000);
+    let hash = put(&node, 3, &bytes).await;
+    node.damage(&hash, 250_000);
+    let (_, ended) = read(&node, &hash, 0, 0).await;
+    assert_eq!(ended.unwrap_err().code, ErrorCode::Corrupt);
+    reported_as_bad(&namenode, &node, &hash).await;
+    put(&node, 3, &bytes).await;
+    assert_eq!(read(&node, &hash, 0, 0).await, (bytes, Ok(())));
+    assert_eq!(kept(&node).len(), 1);
+}
