@@ -31,6 +31,14 @@ impl BadReplicas {
         }
     }
 
+    /// How many the namenode was not told of yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
     fn first(&self) -> Option<(ContentHash, String)> {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting

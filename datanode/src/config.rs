@@ -33,6 +33,10 @@ pub struct DatanodeConfig {
     pub max_reads: usize,
     /// Between two full reports that nobody asked for.
     pub full_report_interval: Duration,
+    /// Every replica is read whole and checked once in this time, as far as the rate allows. Zero: never.
+    pub scrub_interval: Duration,
+    /// Bytes that the scrub reads in a second at most. Zero: no scrub.
+    pub scrub_bytes_per_second: u64,
 }
 
 impl DatanodeConfig {
@@ -55,6 +59,8 @@ impl DatanodeConfig {
             max_writes: 256,
             max_reads: 256,
             full_report_interval: Duration::from_secs(600),
+            scrub_interval: Duration::from_secs(21 * 24 * 3600),
+            scrub_bytes_per_second: 32 << 20,
         }
     }
 

@@ -20,6 +20,7 @@ use crate::membership::Membership;
 use crate::node::Node;
 use crate::rebuild::rebuild_index;
 use crate::reports::report;
+use crate::scrub::scrub;
 use crate::service::DataNodeService;
 use crate::session::keep_session;
 use crate::volume::{Volume, VolumeError};
@@ -91,6 +92,7 @@ impl Datanode {
         node.tasks.spawn(keep_session(node.clone(), commands));
         node.tasks.spawn(report(node.clone()));
         node.tasks.spawn(report_bad_replicas(node.clone()));
+        node.tasks.spawn(scrub(node.clone()));
         tracing::info!(node = %identity.node_id, %address, "datanode started");
         Ok(Self { node, address })
     }

@@ -19,6 +19,7 @@ mod read;
 mod read_ahead;
 mod rebuild;
 mod reports;
+mod scrub;
 mod service;
 mod session;
 mod volume;

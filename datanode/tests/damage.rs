@@ -7,6 +7,7 @@ mod common;
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use common::fake_namenode::FakeNamenode;
 use common::node::TestNode;
@@ -118,4 +119,51 @@ async fn i05_a_copy_onto_the_node_with_the_bad_replica_heals_it() {
     put(&node, 3, &bytes).await;
     assert_eq!(read(&node, &hash, 0, 0).await, (bytes, Ok(())));
     assert_eq!(kept(&node).len(), 1);
+}
+
+#[tokio::test]
+async fn i05_the_scrub_finds_damage_that_nobody_reads_and_reports_it() {
+    let namenode = FakeNamenode::start().await;
+    let mut node = TestNode::start(&namenode).await;
+    let mut damaged = Vec::new();
+    for (seed, at) in (10u8..).zip([0, 70_000, 299_999]) {
+        let hash = put(&node, 3, &content(seed, 300_000)).await;
+        node.damage(&hash, at);
+        damaged.push(hash);
+    }
+    for (seed, length) in (20u8..).zip([0, 1000]) {
+        let hash = put(&node, 3, &content(seed, 2000)).await;
+        let path = node.replica_file(&hash).unwrap();
+        fs::write(path, &content(seed, 2000)[..length]).unwrap();
+        damaged.push(hash);
+    }
+    let sound = put(&node, 3, &content(30, 300_000)).await;
+    node.stop().await;
+    node.scrub_interval = Duration::from_millis(40);
+    node.restart().await;
+    for hash in &damaged {
+        reported_as_bad(&namenode, &node, hash).await;
+    }
+    namenode.view(node.id(), |view| {
+        assert_eq!(view.bad_replicas.len(), damaged.len());
+        assert!(!view.bad_replicas.contains(&sound));
+    });
+    // It is the namenode that decides when a bad one may go.
+    assert!(kept(&node).is_empty());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn i05_damage_found_while_the_namenode_is_away_is_told_when_it_returns() {
+    let namenode = FakeNamenode::start().await;
+    let mut node = TestNode::start(&namenode).await;
+    let hash = put(&node, 3, &content(40, 300_000)).await;
+    node.damage(&hash, 5);
+    node.stop().await;
+    let away = namenode.stop().await;
+    node.scrub_interval = Duration::from_millis(40);
+    node.restart().await;
+    let namenode = FakeNamenode::restart(away).await;
+    reported_as_bad(&namenode, &node, &hash).await;
+    node.stop().await;
 }

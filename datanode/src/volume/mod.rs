@@ -15,7 +15,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use richardstore_proto::{ContentHash, Generation, JournalId, NodeStats, ReplicaEntry};
 use richardstore_store::{
     DeleteOutcome, PreparedReplica, QuarantineOutcome, ReplicaMeta, ReplicaWriter, Store,
-    StoreOptions, VerifiedReader,
+    StoreOptions, VerifiedReader, Verifier,
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -81,6 +81,22 @@ impl Volume {
         length: Option<u64>,
     ) -> Result<VerifiedReader, VolumeError> {
         Ok(self.store.read(hash, offset, length)?)
+    }
+
+    /// Reads a replica whole, in steps, for a verdict on it.
+    pub(crate) fn verifier(&self, hash: &ContentHash) -> Verifier {
+        self.store.verifier(hash)
+    }
+
+    /// Remembers that a replica was read whole and is right.
+    pub(crate) fn mark_verified(&self, hash: &ContentHash, at_ms: u64) -> Result<(), VolumeError> {
+        let _open = self.enter()?;
+        self.with_index(|index| index.mark_verified(hash, at_ms))
+    }
+
+    /// Whether the index has a replica of `hash`.
+    pub(crate) fn knows(&self, hash: &ContentHash) -> Result<bool, VolumeError> {
+        Ok(self.with_index(|index| index.get(hash))?.is_some())
     }
 
     /// Publishes durably and enters it into the index.

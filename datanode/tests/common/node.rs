@@ -17,6 +17,8 @@ pub struct TestNode {
     pub running: Option<Datanode>,
     namenode: String,
     offload: Offload,
+    /// Takes effect at the next start.
+    pub scrub_interval: Duration,
 }
 
 pub fn config(directory: &Path, namenode: &str) -> DatanodeConfig {
@@ -39,6 +41,7 @@ impl TestNode {
             running: None,
             namenode: namenode.address.to_string(),
             offload,
+            scrub_interval: Duration::from_secs(3600),
         };
         node.restart().await;
         node.reported(namenode).await;
@@ -47,7 +50,10 @@ impl TestNode {
 
     /// Starts again what was stopped.
     pub async fn restart(&mut self) {
-        let config = config(self.directory.path(), &self.namenode);
+        let config = DatanodeConfig {
+            scrub_interval: self.scrub_interval,
+            ..config(self.directory.path(), &self.namenode)
+        };
         let environment = Environment {
             offload: self.offload,
             ..Environment::system()

@@ -1,0 +1,112 @@
+//! [`Schedule`] and [`Pace`]: when to read how much. Pure.
+//!
+//! A pass begins every half interval and is given half an interval, so two reads of one replica, the first early in its
+//! pass and the second late, are never further apart than the interval.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A pass is not spread thinner than this, in bytes per second, where the operator allows as much.
+const USUAL_RATE: u64 = 4 << 20;
+
+/// Between the beginnings of two passes at least, however short the interval.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
+
+/// How often and how fast.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Schedule {
+    interval: Duration,
+    /// Bytes per second at most.
+    limit: u64,
+}
+
+impl Schedule {
+    /// Every replica once in `interval`, as far as `limit` bytes per second allow. `None` where either is 0: no scrub.
+    pub(super) fn new(interval: Duration, limit: u64) -> Option<Self> {
+        (interval > Duration::ZERO && limit > 0).then_some(Self { interval, limit })
+    }
+
+    /// Bytes per second for a pass over `work` bytes.
+    pub(super) fn rate(&self, work: u64) -> u64 {
+        let needed = u128::from(work) * 1000 / self.period().as_millis().max(1);
+        let needed = u64::try_from(needed).unwrap_or(u64::MAX);
+        needed.max(USUAL_RATE).min(self.limit)
+    }
+
+    /// How long to wait at `now_ms` before the pass after the one that began at `began_ms`. A clock that was set back costs
+    /// half an interval at most.
+    pub(super) fn rest(&self, began_ms: u64, now_ms: u64) -> Duration {
+        let passed = Duration::from_millis(now_ms.saturating_sub(began_ms));
+        self.period().saturating_sub(passed)
+    }
+
+    fn period(&self) -> Duration {
+        (self.interval / 2).max(SHORTEST_PERIOD)
+    }
+}
+
+/// Spaces work so that it stays below a rate. Time in which there was nothing to do is not made up for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    free_at: Instant,
+}
+
+impl Pace {
+    /// Nothing is owed.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { free_at: now }
+    }
+
+    /// How long to wait after `bytes` that were read by `now`.
+    pub(super) fn charge(&mut self, bytes: u64, rate: u64, now: Instant) -> Duration {
+        let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
+        let cost = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+        self.free_at = self.free_at.max(now) + cost.min(Duration::from_secs(3600));
+        self.free_at - now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn the_rate_is_what_is_needed_between_the_usual_one_and_the_limit() {
+        let schedule = Schedule::new(21 * DAY, 32 << 20).unwrap();
+        assert_eq!(schedule.rate(0), 4 << 20);
+        assert_eq!(schedule.rate(1 << 30), 4 << 20);
+        let half_seconds = 21 * 86_400 / 2;
+        assert_eq!(schedule.rate(half_seconds * 9_000_000), 9_000_000);
+        assert_eq!(schedule.rate(u64::MAX), 32 << 20);
+        assert_eq!(Schedule::new(21 * DAY, 1000).unwrap().rate(1 << 40), 1000);
+    }
+
+    #[test]
+    fn two_reads_of_a_replica_are_never_further_apart_than_the_interval() {
+        let schedule = Schedule::new(20 * DAY, 32 << 20).unwrap();
+        assert_eq!(schedule.rest(1000, 1000), 10 * DAY);
+        let ten_days_ms = 10 * 86_400_000;
+        assert_eq!(schedule.rest(1000, 1000 + ten_days_ms), Duration::ZERO);
+        assert_eq!(schedule.rest(1000, u64::MAX), Duration::ZERO);
+        assert_eq!(schedule.rest(1000, 0), 10 * DAY);
+    }
+
+    #[test]
+    fn no_interval_or_no_rate_is_no_scrub() {
+        assert!(Schedule::new(Duration::ZERO, 1).is_none());
+        assert!(Schedule::new(DAY, 0).is_none());
+    }
+
+    #[test]
+    fn idle_time_is_not_made_up_for() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        assert_eq!(pace.charge(500, 1000, start), Duration::from_millis(500));
+        assert_eq!(pace.charge(500, 1000, start), Duration::from_secs(1));
+        let later = start + Duration::from_secs(60);
+        assert_eq!(pace.charge(500, 1000, later), Duration::from_millis(500));
+    }
+}
