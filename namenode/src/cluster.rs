@@ -235,6 +235,20 @@ impl Cluster {
         census
     }
 
+    /// Of the members, those that are not dead.
+    pub fn there(&self, now_ms: u64) -> u64 {
+        let there = self.nodes.values().filter(|node| {
+            node.admin != NodeAdmin::Decommissioned
+                && node.liveness(self.timeouts, now_ms) != Liveness::Dead
+        });
+        u64::try_from(there.count()).unwrap_or(u64::MAX)
+    }
+
+    /// All nodes, by number.
+    pub fn iter(&self) -> impl Iterator<Item = &KnownNode> {
+        self.nodes.values()
+    }
+
     /// A node by its number.
     pub fn get(&self, index: NodeIndex) -> Option<&KnownNode> {
         self.nodes.get(&index)

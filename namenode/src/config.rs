@@ -25,6 +25,8 @@ pub struct NamenodeConfig {
     pub dead_after_ms: u64,
     /// A write that was not committed or renewed for this long is given up.
     pub write_timeout_ms: u64,
+    /// Bytes a second that repair may copy from and to each datanode; 0 makes no copies.
+    pub repair_bytes_per_second: u64,
     /// Bytes of memory the database may use as cache.
     pub cache_bytes: usize,
 }
@@ -41,6 +43,7 @@ impl Default for NamenodeConfig {
             stale_after_ms: 5_000,
             dead_after_ms: 30_000,
             write_timeout_ms: 60_000,
+            repair_bytes_per_second: 100 << 20,
             cache_bytes: 64 << 20,
         }
     }

@@ -17,6 +17,7 @@ mod placement;
 mod read_order;
 mod reconcile;
 mod record;
+mod repair;
 mod report_progress;
 mod safe_mode;
 mod service;

@@ -20,6 +20,7 @@ use crate::config::{ConfigError, NamenodeConfig};
 use crate::liveness::Timeouts;
 use crate::metadata::{Metadata, MetadataOptions, OpenError, ViewError};
 use crate::mutation::{Mutation, MutationError, Reply};
+use crate::repair::run_repair;
 use crate::service::NameNodeService;
 use crate::shared::Shared;
 use crate::soft_state::SoftState;
@@ -103,7 +104,8 @@ impl Namenode {
         let shared = Arc::new(prepare(&tasks, address, config, environment, &metadata).await?);
         let (health, router) = routes(shared.clone()).await?;
         tasks.spawn(run_ticker(shared.clone()));
-        tasks.spawn(run_expiry(shared));
+        tasks.spawn(run_expiry(shared.clone()));
+        tasks.spawn(run_repair(shared));
         let serving_failed = CancellationToken::new();
         let (stopping, failed) = (tasks.stopping(), serving_failed.clone());
         tasks.spawn(async move {

@@ -59,21 +59,34 @@ pub fn place(
     wanted: Wanted,
     excluded: &BTreeSet<NodeIndex>,
 ) -> Vec<NodeIndex> {
+    place_beside(candidates, wanted, excluded, &[])
+}
+
+/// As [`place`], for a file that has replicas in `racks` already, one entry each.
+pub fn place_beside(
+    candidates: &[Candidate],
+    wanted: Wanted,
+    excluded: &BTreeSet<NodeIndex>,
+    racks: &[&str],
+) -> Vec<NodeIndex> {
     let mut open: Vec<&Candidate> = candidates
         .iter()
         .filter(|node| takes(node, wanted.bytes) && !excluded.contains(&node.index))
         .collect();
-    let mut racks: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut copies: BTreeMap<&str, usize> = BTreeMap::new();
+    for rack in racks {
+        *copies.entry(rack).or_default() += 1;
+    }
     let mut chain = Vec::with_capacity(wanted.count.min(open.len()));
     while chain.len() < wanted.count {
         let best = open
             .iter()
             .enumerate()
-            .min_by_key(|(_, node)| score(node, &racks, wanted.seed))
+            .min_by_key(|(_, node)| score(node, &copies, wanted.seed))
             .map(|(at, _)| at);
         let Some(best) = best else { break };
         let node = open.swap_remove(best);
-        *racks.entry(&node.rack).or_default() += 1;
+        *copies.entry(&node.rack).or_default() += 1;
         chain.push(node.index);
     }
     chain

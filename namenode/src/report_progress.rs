@@ -62,7 +62,6 @@ impl ReportProgress {
     }
 
     /// What is believed of this node was checked since it came.
-    #[cfg(test)]
     pub fn is_fresh(&self) -> bool {
         self.fresh
     }

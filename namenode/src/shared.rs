@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use crate::cluster::SessionRefusal;
 use crate::config::NamenodeConfig;
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, View, ViewError};
 use crate::read_order;
-use crate::record::{FileRecord, NodeIndex};
+use crate::record::{CommandRecordAction, FileRecord, NodeIndex};
 use crate::soft_state::SoftState;
 
 /// State and surroundings of one running namenode.
@@ -97,6 +97,36 @@ impl Shared {
                 format!("node {node_id}: session {session} is fenced by session {newest}"),
             )),
         }
+    }
+
+    /// `node` may have carried out `action`: if that removes a replica that is still on record, nothing may rely on it until
+    /// the node has reported.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub fn doubt_removal(
+        &self,
+        view: &View,
+        node: NodeIndex,
+        action: &CommandRecordAction,
+    ) -> Result<(), ViewError> {
+        let (CommandRecordAction::Trim { hash, .. } | CommandRecordAction::Quarantine { hash, .. }) =
+            action
+        else {
+            return Ok(());
+        };
+        let held = view
+            .file(hash)?
+            .is_some_and(|file| file.replica(node).is_some());
+        let now_ms = self.now_ms();
+        let mut soft = self.soft();
+        if held
+            && !soft.repair.doubt(*hash, node, now_ms)
+            && let Some(known) = soft.cluster.get_mut(node)
+        {
+            known.report.distrust();
+        }
+        Ok(())
     }
 
     /// Where a file is, best node first.

@@ -1,9 +1,10 @@
 //! [`SoftState`]: everything the namenode knows that a restart may lose, behind one lock.
 
-use richardstore_proto::{NodeId, NodeStats, SessionEpoch};
+use richardstore_proto::{ContentHash, NodeId, NodeState, NodeStats, SessionEpoch};
 
 use crate::cluster::{Cluster, SessionRefusal, Transition};
-use crate::record::{NodeIndex, NodeRecord};
+use crate::record::{FileRecord, NodeIndex, NodeRecord};
+use crate::repair::{Outage, RepairNotes};
 use crate::safe_mode::SafeMode;
 use crate::suspects::Suspects;
 
@@ -19,6 +20,9 @@ pub struct SoftState {
     pub safe_mode: SafeMode,
     /// Replicas reported as bad.
     pub suspects: Suspects,
+    /// What repair remembers.
+    pub repair: RepairNotes,
+    outage: Outage,
     ticked_ms: u64,
 }
 
@@ -42,6 +46,8 @@ impl SoftState {
             cluster,
             safe_mode,
             suspects: Suspects::default(),
+            repair: RepairNotes::default(),
+            outage: Outage::default(),
             ticked_ms: 0,
         }
     }
@@ -80,6 +86,55 @@ impl SoftState {
         session: SessionEpoch,
     ) -> Result<NodeIndex, SessionRefusal> {
         self.cluster.session(node_id, session)
+    }
+
+    /// Whether repair may order anything now.
+    pub fn may_repair(&mut self, now_ms: u64) -> bool {
+        let members = self.cluster.census(now_ms).members;
+        let grace_ms = self.cluster.timeouts().dead_after_ms;
+        let there = self.cluster.there(now_ms);
+        self.outage.observe(there, members, grace_ms, now_ms);
+        !self.safe_mode.is_on() && !self.outage.is_on()
+    }
+
+    /// Event: a node's journal told of these files, `true` for a removal.
+    pub fn reported(&mut self, events: &[(ContentHash, bool)]) {
+        for (hash, removed) in events {
+            if *removed {
+                self.repair.touch(*hash);
+            } else {
+                self.repair.reported(hash);
+            }
+        }
+    }
+
+    /// Takes in what is on record of a file: what was feared of replicas that are not there any more is over.
+    pub fn recorded(&mut self, hash: &ContentHash, record: Option<&FileRecord>) {
+        let held = |node| record.is_some_and(|record| record.replica(node).is_some());
+        self.suspects.keep_of(hash, held);
+        self.repair.keep_of(hash, held);
+        if record.is_none() {
+            self.repair.healed(hash);
+        }
+    }
+
+    /// Whether something else may rely on the replica of `hash` on `node`: it counts, and what is believed of the node was
+    /// checked since it came.
+    pub fn is_trusted(&self, hash: &ContentHash, node: NodeIndex, now_ms: u64) -> bool {
+        self.is_good(hash, node, now_ms)
+            && self
+                .cluster
+                .get(node)
+                .is_some_and(|known| known.report.is_fresh())
+    }
+
+    /// Whether `node` is live and nothing speaks against its replica of `hash`.
+    pub fn is_good(&self, hash: &ContentHash, node: NodeIndex, now_ms: u64) -> bool {
+        let timeouts = self.cluster.timeouts();
+        let live = self.cluster.get(node).is_some_and(|known| {
+            known.registered && known.state(timeouts, now_ms) == NodeState::Live
+        });
+        live && !self.suspects.contains(hash, node) && !self.repair.is_unsettled(hash, node)
     }
 
     fn observe(&mut self, now_ms: u64) -> bool {

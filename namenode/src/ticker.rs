@@ -42,13 +42,14 @@ pub async fn run_expiry(shared: Arc<Shared>) {
 }
 
 /// A beat that ends with the namenode.
-struct Ticks {
+pub(crate) struct Ticks {
     interval: Interval,
     stopping: CancellationToken,
 }
 
 impl Ticks {
-    fn every(period: Duration, stopping: CancellationToken) -> Self {
+    /// One tick at once, then one each `period`.
+    pub(crate) fn every(period: Duration, stopping: CancellationToken) -> Self {
         let mut interval = interval(period);
         // After a pause of the process the missed ticks have nothing to say that the next one does not.
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -56,7 +57,7 @@ impl Ticks {
     }
 
     /// Waits for the next tick. `false`: the namenode stops.
-    async fn next(&mut self) -> bool {
+    pub(crate) async fn next(&mut self) -> bool {
         tokio::select! {
             biased;
             () = self.stopping.cancelled() => false,

@@ -118,6 +118,7 @@ impl NamenodeTuning {
             dead_after_ms: self.dead_after_ms,
             write_timeout_ms: self.write_timeout_ms,
             cache_bytes: usize::try_from(self.cache).unwrap_or(usize::MAX),
+            ..NamenodeConfig::default()
         }
     }
 }

@@ -2,13 +2,15 @@
 
 use richardstore_proto::wire::{self, WireError};
 use richardstore_proto::{
-    Command, CommandAction, CommandId, CommandOutcome, Generation, ReplicaEntry, StoreError,
+    Command, CommandAction, CommandId, CommandOutcome, ErrorCode, Generation, ReplicaEntry,
+    StoreError,
 };
 
 use crate::delivery::retry_at_ms;
 use crate::metadata::View;
 use crate::mutation::{CommandEnd, Mutation};
 use crate::record::{CommandRecord, CommandRecordAction, NodeIndex};
+use crate::repair::still_safe;
 use crate::shared::Shared;
 
 /// Outcomes in one heartbeat.
@@ -55,9 +57,13 @@ pub async fn hand_out(shared: &Shared, index: NodeIndex) -> Result<HandedOut, St
         if batch.commands.binary_search(&id).is_err() {
             continue;
         }
-        match action(shared, &view, record)? {
+        match action(shared, &view, index, &record)? {
             Some(action) => answer.commands.push(Command { id, action }),
-            None => pointless.push((id, CommandEnd::Done)),
+            None => {
+                // It may have been handed out before, and carried out.
+                shared.doubt_removal(&view, index, &record.action)?;
+                pointless.push((id, CommandEnd::Done));
+            }
         }
     }
     if !pointless.is_empty() {
@@ -79,12 +85,66 @@ pub async fn confirm(
         return Err(WireError::Limit("outcomes").into());
     }
     let wall_ms = shared.wall_ms();
-    let ends = outcomes
-        .into_iter()
-        .map(CommandOutcome::from)
-        .map(|outcome| (outcome.id, end(shared, index, outcome, wall_ms)))
-        .collect();
+    let view = shared.metadata.view()?;
+    let mut ends = Vec::with_capacity(outcomes.len());
+    for outcome in outcomes.into_iter().map(CommandOutcome::from) {
+        let id = outcome.id;
+        let record = view.command(index, id)?;
+        let end = match record {
+            Some(record) if record.action.repairs().is_some() => {
+                repair_ended(shared, &view, index, &record.action, outcome)?;
+                CommandEnd::Done
+            }
+            _ => end(shared, index, outcome, wall_ms),
+        };
+        ends.push((id, end));
+    }
     settle(shared, index, ends).await
+}
+
+/// A copy, trim or quarantine is over, whatever came of it: repair looks at the file again and decides anew, with other
+/// nodes if it can. What this tells about the file is noted before the command goes, since from then on the next is planned.
+fn repair_ended(
+    shared: &Shared,
+    view: &View,
+    index: NodeIndex,
+    action: &CommandRecordAction,
+    outcome: CommandOutcome,
+) -> Result<(), StoreError> {
+    let Some(hash) = action.repairs() else {
+        return Ok(());
+    };
+    shared.doubt_removal(view, index, action)?;
+    let now_ms = shared.now_ms();
+    let mut soft = shared.soft();
+    match (outcome.result, action) {
+        (Ok(()), CommandRecordAction::Replicate { .. }) => soft.repair.copied(*hash, now_ms),
+        (Ok(()), CommandRecordAction::Quarantine { .. }) => {
+            // It was put aside, which the node reports, or is good.
+            soft.suspects.remove(hash, index);
+            soft.repair.touch(*hash);
+        }
+        (Ok(()), _) => soft.repair.touch(*hash),
+        (Err((code, message)), action) => {
+            tracing::warn!(
+                node = index.0, command = outcome.id.0, %hash, ?code,
+                "a repair failed and is planned anew: {message}"
+            );
+            let targets: &[NodeIndex] = match action {
+                CommandRecordAction::Replicate { targets, .. } => targets,
+                _ => &[],
+            };
+            let tried = targets.iter().copied().chain([index]);
+            soft.repair.failed(*hash, tried, now_ms);
+            if code == ErrorCode::NotFound
+                && let Some(node) = soft.cluster.get_mut(index)
+            {
+                // It does not hold what it is believed to hold.
+                node.report.distrust();
+            }
+        }
+    }
+    Ok(())
 }
 
 fn end(shared: &Shared, index: NodeIndex, outcome: CommandOutcome, wall_ms: u64) -> CommandEnd {
@@ -127,13 +187,32 @@ async fn settle(
     Ok(())
 }
 
-/// The command as the datanode gets it; `None` for one that has lost its point: the file was deleted meanwhile.
+/// The command as the datanode gets it; `None` for one that has lost its point: the file was deleted meanwhile, or the
+/// replicas that a removal relied on are not what they were (I6).
 fn action(
     shared: &Shared,
     view: &View,
-    record: CommandRecord,
+    index: NodeIndex,
+    record: &CommandRecord,
 ) -> Result<Option<CommandAction>, StoreError> {
-    match record.action {
+    let now_ms = shared.now_ms();
+    if let CommandRecordAction::Trim { hash, .. } | CommandRecordAction::Quarantine { hash, .. } =
+        &record.action
+    {
+        let Some(file) = view.file(hash)? else {
+            return Ok(None);
+        };
+        let soft = shared.soft();
+        let trims = matches!(record.action, CommandRecordAction::Trim { .. });
+        let stands = |node| match trims {
+            true => soft.is_trusted(hash, node, now_ms),
+            false => soft.is_good(hash, node, now_ms),
+        };
+        if !still_safe(&record.action, index, &file, stands) {
+            return Ok(None);
+        }
+    }
+    match record.action.clone() {
         CommandRecordAction::Delete { hash, generation } => {
             Ok(Some(CommandAction::Delete(ReplicaEntry {
                 hash,
@@ -156,7 +235,6 @@ fn action(
             let Some(file) = view.file(&hash)? else {
                 return Ok(None);
             };
-            let now_ms = shared.now_ms();
             let soft = shared.soft();
             let timeouts = soft.cluster.timeouts();
             let targets = targets

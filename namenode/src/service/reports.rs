@@ -5,8 +5,8 @@ use richardstore_proto::wire::{
     self, WireError, hash_field, list_field, node_id_field, optional_hash_field,
 };
 use richardstore_proto::{
-    JournalEvent, JournalId, NodeId, RANGES, RangeDigest, RangeDigests, ReplicaEntry, Sequence,
-    SessionEpoch, StoreError,
+    ContentHash, JournalEvent, JournalId, NodeId, RANGES, RangeDigest, RangeDigests, ReplicaEntry,
+    Sequence, SessionEpoch, StoreError,
 };
 
 use crate::mutation::{Mutation, MutationError, Reply};
@@ -172,6 +172,10 @@ pub async fn incremental(
     let Some(index) = shared.session(&node_id, session_epoch)? else {
         return Ok(unregistered);
     };
+    let told: Vec<(ContentHash, bool)> = events
+        .iter()
+        .map(|event| (event.replica.hash, event.removed))
+        .collect();
     let mutation = Mutation::ApplyReport {
         index,
         session_epoch,
@@ -182,7 +186,11 @@ pub async fn incremental(
     match shared.metadata.submit(mutation).await {
         Ok(Reply::Applied { next_sequence }) => {
             let now_ms = shared.now_ms();
-            let fresh = shared.soft().cluster.applied(index, next_sequence, now_ms);
+            let fresh = {
+                let mut soft = shared.soft();
+                soft.reported(&told);
+                soft.cluster.applied(index, next_sequence, now_ms)
+            };
             log_fresh(index, fresh);
             Ok(wire::IncrementalBlockReportResponse {
                 unregistered: false,
@@ -218,7 +226,12 @@ pub async fn bad_replica(
     else {
         return Ok(wire::ReportBadReplicaResponse {});
     };
-    if shared.soft().suspects.add(hash, node) {
+    let news = {
+        let mut soft = shared.soft();
+        soft.repair.touch(hash);
+        soft.suspects.add(hash, node)
+    };
+    if news {
         let mut reason = request.reason;
         reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
         tracing::warn!(%hash, node = %node_id, reason, "a replica was reported as bad");

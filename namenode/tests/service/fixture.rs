@@ -41,6 +41,8 @@ impl Rig {
             // The nodes of a test beat when it says so; a slow machine must not make them stale.
             stale_after_ms: 600_000,
             dead_after_ms: 1_200_000,
+            // What repair orders would come between the commands that most tests are about.
+            repair_bytes_per_second: 0,
             ..NamenodeConfig::default()
         };
         change(&mut config);

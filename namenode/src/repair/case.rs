@@ -1,0 +1,130 @@
+//! [`Case`] and [`RepairNode`]: a file and the datanodes as repair sees them. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use richardstore_proto::{ContentHash, Generation, NodeState};
+
+use crate::placement::Candidate;
+use crate::record::NodeIndex;
+
+/// A replica on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holding {
+    /// Who.
+    pub node: NodeIndex,
+    /// Which write it came with.
+    pub generation: Generation,
+    /// Somebody reported it as bad.
+    pub suspect: bool,
+    /// The node was told to remove it and has not reported whether it did.
+    pub unsettled: bool,
+}
+
+/// A file that may need something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// The file.
+    pub hash: ContentHash,
+    /// Bytes.
+    pub size: u64,
+    /// How many replicas there should be.
+    pub replication: usize,
+    /// The newest write; rotates among equal targets.
+    pub generation: Generation,
+    /// The replicas on record, ascending by node.
+    pub holdings: Vec<Holding>,
+    /// Nodes that the last attempts used in vain: others are tried first.
+    pub avoid: BTreeSet<NodeIndex>,
+}
+
+impl Case {
+    /// As many replicas on nodes that count as there should be, and none of them suspect.
+    pub fn is_well(&self, nodes: &BTreeMap<NodeIndex, RepairNode>) -> bool {
+        let counting =
+            |holding: &&Holding| nodes.get(&holding.node).is_some_and(|node| node.counts());
+        let held = self.holdings.iter().filter(counting).count();
+        held == self.replication && self.holdings.iter().all(|holding| !holding.suspect)
+    }
+}
+
+/// A datanode, and what repair has it doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepairNode {
+    /// As placement sees it.
+    pub candidate: Candidate,
+    /// What it is believed to hold was checked since it came.
+    pub fresh: bool,
+    /// Reads under way there.
+    pub active_reads: u64,
+    /// Copies under way from or to it.
+    pub streams: usize,
+    /// Their bytes.
+    pub stream_bytes: u64,
+    /// Bytes on their way to it.
+    pub incoming_bytes: u64,
+    /// Bytes it may begin to copy now; below 0 when it has begun with more than it had.
+    pub allowance_bytes: i64,
+}
+
+/// What repair may have one node do at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Copies from or to a node that are ordered and not confirmed. The datanode itself does a few of them at a time;
+    /// the rest wait there, so that small files do not wait for a heartbeat each.
+    pub streams: usize,
+    /// Bytes of those copies. One copy is always allowed.
+    pub stream_bytes: u64,
+}
+
+impl RepairNode {
+    /// Its good replicas count.
+    pub fn counts(&self) -> bool {
+        matches!(self.candidate.state, NodeState::Live | NodeState::Stale)
+    }
+
+    /// It takes commands now.
+    pub fn takes_commands(&self) -> bool {
+        self.candidate.registered
+            && !matches!(self.candidate.state, NodeState::Stale | NodeState::Dead)
+    }
+
+    /// What is believed of it can be relied on when something is to be removed elsewhere.
+    pub fn is_trusted(&self) -> bool {
+        self.fresh && self.candidate.registered && self.candidate.state == NodeState::Live
+    }
+
+    /// It may begin a copy of `bytes`.
+    pub fn has_room(&self, bytes: u64, limits: Limits) -> bool {
+        let fits =
+            self.streams == 0 || self.stream_bytes.saturating_add(bytes) <= limits.stream_bytes;
+        self.allowance_bytes > 0 && self.streams < limits.streams && fits
+    }
+
+    /// A copy of `bytes` goes out from it or, with `incoming`, to it.
+    pub fn charge(&mut self, bytes: u64, incoming: bool) {
+        self.streams += 1;
+        self.stream_bytes = self.stream_bytes.saturating_add(bytes);
+        if incoming {
+            self.incoming_bytes = self.incoming_bytes.saturating_add(bytes);
+        }
+    }
+
+    /// A copy of `bytes` begins.
+    pub fn spend(&mut self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.allowance_bytes = self.allowance_bytes.saturating_sub(bytes);
+    }
+
+    /// As placement is to see it, with what is on its way to it.
+    pub fn as_target(&self) -> Candidate {
+        let streams = u64::try_from(self.streams).unwrap_or(u64::MAX);
+        Candidate {
+            available_bytes: self
+                .candidate
+                .available_bytes
+                .saturating_sub(self.incoming_bytes),
+            load: self.candidate.load.saturating_add(streams),
+            ..self.candidate.clone()
+        }
+    }
+}

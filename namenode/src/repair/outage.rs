@@ -1,0 +1,63 @@
+//! [`Outage`]: most of the nodes are away. Pure.
+//!
+//! So many disks do not die at once: it is the power or the network, and it ends. Copying then would move the whole store
+//! between the nodes that happen to be back first. Repair rests until half of the nodes are back and the others had a
+//! dead timeout to follow, or all are.
+
+/// Whether repair rests because of an outage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Outage {
+    /// No.
+    #[default]
+    None,
+    /// Fewer than half of the nodes are there.
+    Out,
+    /// They are coming back.
+    Returning {
+        /// Those that are not back by then are taken for lost.
+        until_ms: u64,
+    },
+}
+
+impl Outage {
+    /// Takes in that `there` of the `members` of the cluster are not dead; `grace_ms` is the dead timeout.
+    pub fn observe(&mut self, there: u64, members: u64, grace_ms: u64, now_ms: u64) {
+        *self = if there.saturating_mul(2) < members {
+            Self::Out
+        } else {
+            match *self {
+                Self::Out if there < members => Self::Returning {
+                    until_ms: now_ms.saturating_add(grace_ms),
+                },
+                Self::Returning { until_ms } if there < members && now_ms < until_ms => *self,
+                Self::None | Self::Out | Self::Returning { .. } => Self::None,
+            }
+        };
+    }
+
+    /// Repair rests.
+    pub fn is_on(&self) -> bool {
+        *self != Self::None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i07_nodes_that_return_one_by_one_from_an_outage_are_waited_for() {
+        let mut outage = Outage::default();
+        let mut observe = |there, now_ms| {
+            outage.observe(there, 4, 30, now_ms);
+            outage.is_on()
+        };
+        assert!(!observe(4, 0) && !observe(2, 1), "two disks may die");
+        assert!(observe(1, 2) && observe(0, 3));
+        assert!(observe(1, 1_000), "however long it takes");
+        assert!(observe(2, 2_000) && observe(3, 2_029));
+        assert!(!observe(3, 2_030), "the fourth is lost");
+        assert!(observe(0, 3_000) && observe(2, 3_001));
+        assert!(!observe(4, 3_002), "all are back");
+    }
+}

@@ -1,0 +1,303 @@
+//! [`run_repair`]: feeds the plan with the files that may need something, and issues what it decides.
+//!
+//! A round looks at bounded pages only: files that something happened to, files recorded short or in surplus, files of
+//! nodes that are dead or being emptied, files with a suspect replica, and those that waited for their turn. What is under
+//! way is read from the database each time, so that a restart changes nothing (I10).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use richardstore_proto::{CommandId, ContentHash, StoreError};
+
+use super::case::{Case, Holding, Limits, RepairNode};
+use super::plan::{Nodes, Plan, plan};
+use super::survey::{Survey, Sweeps, survey};
+use crate::known_node::KnownNode;
+use crate::liveness::Timeouts;
+use crate::metadata::RepairUnderWay;
+use crate::mutation::{CommandEnd, Mutation};
+use crate::record::{CommandRecordAction, FileRecord, NodeIndex};
+use crate::shared::{Shared, offload_failed};
+use crate::soft_state::SoftState;
+use crate::ticker::Ticks;
+
+const PERIOD: Duration = Duration::from_millis(200);
+const LIMITS: Limits = Limits {
+    streams: 64,
+    stream_bytes: 256 << 20,
+};
+/// Commands of repair under way in the whole cluster.
+pub(super) const MAX_UNDER_WAY: usize = 4_096;
+/// Files that wait for their turn. Those with the most replicas are forgotten first, and found again.
+const MAX_WAITING: usize = 32_768;
+/// Files that are looked at in a round because something happened to them, or because they waited.
+const MAX_DUE: usize = 4_096;
+/// A copy without an outcome is given up after this, and as many milliseconds more as it has kibibytes.
+const COPY_TIMEOUT_MS: u64 = 120_000;
+
+/// Repairs until the namenode stops.
+pub async fn run_repair(shared: Arc<Shared>) {
+    let mut ticks = Ticks::every(PERIOD, shared.tasks.stopping());
+    let mut rounds = Rounds::default();
+    while ticks.next().await {
+        if let Err(error) = rounds.run(&shared).await {
+            tracing::warn!("a round of repair failed: {error}");
+        }
+    }
+}
+
+/// What lasts from one round to the next.
+#[derive(Default)]
+struct Rounds {
+    sweeps: Sweeps,
+    waiting: BTreeSet<(usize, ContentHash)>,
+    /// Since when each command is under way, by the monotonic clock.
+    since: BTreeMap<CommandId, u64>,
+    allowances: BTreeMap<NodeIndex, i64>,
+    ran_ms: u64,
+}
+
+impl Rounds {
+    async fn run(&mut self, shared: &Shared) -> Result<(), StoreError> {
+        let now_ms = shared.now_ms();
+        let Some((mut nodes, mut due)) = self.begin(shared, now_ms) else {
+            return Ok(());
+        };
+        let gone: Vec<NodeIndex> = nodes
+            .iter()
+            .filter(|(_, node)| !node.counts())
+            .map(|(index, _)| *index)
+            .collect();
+        due.extend(self.waiting.iter().take(MAX_DUE).map(|(_, hash)| *hash));
+        let view = shared.metadata.view()?;
+        let sweeps = std::mem::take(&mut self.sweeps);
+        let Survey {
+            sweeps,
+            files,
+            under_way,
+        } = shared
+            .environment
+            .offload
+            .run(move || survey(&view, sweeps, &gone, due, now_ms))
+            .await
+            .map_err(offload_failed)??;
+        self.sweeps = sweeps;
+        self.give_up(shared, &nodes, &under_way, now_ms).await?;
+        for (repair, size) in &under_way {
+            charge(&mut nodes, repair, *size);
+        }
+        let cases = self.cases(shared, &nodes, files, now_ms);
+        let room = MAX_UNDER_WAY.saturating_sub(under_way.len());
+        let planned = move || {
+            let plan = plan(cases, &mut nodes, room, LIMITS);
+            (plan, nodes)
+        };
+        let (Plan { commands, waiting }, nodes) = shared
+            .environment
+            .offload
+            .run(planned)
+            .await
+            .map_err(offload_failed)?;
+        self.allowances = nodes
+            .iter()
+            .map(|(index, node)| (*index, node.allowance_bytes))
+            .collect();
+        self.waiting.extend(waiting);
+        while self.waiting.len() > MAX_WAITING {
+            self.waiting.pop_last();
+        }
+        if commands.is_empty() {
+            return Ok(());
+        }
+        log(&commands, self.waiting.len());
+        let now_ms = shared.wall_ms();
+        shared
+            .metadata
+            .submit(Mutation::IssueCommands { commands, now_ms })
+            .await?;
+        Ok(())
+    }
+
+    /// The nodes and the files to look at first; `None` while nothing may be repaired.
+    fn begin(&mut self, shared: &Shared, now_ms: u64) -> Option<(Nodes, Vec<ContentHash>)> {
+        let elapsed_ms = now_ms.saturating_sub(self.ran_ms);
+        self.ran_ms = now_ms;
+        let mut soft = shared.soft();
+        if !soft.may_repair(now_ms) {
+            return None;
+        }
+        let SoftState {
+            cluster, repair, ..
+        } = &mut *soft;
+        let overdue = repair.overdue(
+            |index| {
+                cluster
+                    .get(index)
+                    .is_some_and(|node| node.report.is_fresh())
+            },
+            now_ms,
+        );
+        for index in overdue {
+            if let Some(node) = cluster.get_mut(index) {
+                node.report.distrust();
+            }
+        }
+        let rate = i64::try_from(shared.config.repair_bytes_per_second).unwrap_or(i64::MAX);
+        let earned = rate.saturating_mul(i64::try_from(elapsed_ms).unwrap_or(i64::MAX)) / 1_000;
+        let timeouts = cluster.timeouts();
+        let nodes = cluster
+            .iter()
+            .map(|node| {
+                let before = self.allowances.get(&node.index).copied().unwrap_or(rate);
+                // No more than a second's worth is saved up.
+                let allowance_bytes = before.saturating_add(earned).min(rate);
+                (
+                    node.index,
+                    repair_node(node, allowance_bytes, timeouts, now_ms),
+                )
+            })
+            .collect();
+        let mut due = repair.take_due(MAX_DUE, now_ms);
+        due.extend(self.sweeps.suspects(&soft.suspects, now_ms));
+        Some((nodes, due))
+    }
+
+    /// Takes back commands that cannot end, so that something else can be done for their files.
+    async fn give_up(
+        &mut self,
+        shared: &Shared,
+        nodes: &Nodes,
+        under_way: &[(RepairUnderWay, u64)],
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let ids: BTreeSet<CommandId> = under_way.iter().map(|(repair, _)| repair.id).collect();
+        self.since.retain(|id, _| ids.contains(id));
+        let mut ended: BTreeMap<NodeIndex, Vec<(CommandId, CommandEnd)>> = BTreeMap::new();
+        let view = shared.metadata.view()?;
+        for (repair, size) in under_way {
+            let since_ms = *self.since.entry(repair.id).or_insert(now_ms);
+            let dead = nodes
+                .get(&repair.node)
+                .is_none_or(|node| !node.counts() && !node.takes_commands());
+            let action = &repair.record.action;
+            let limit_ms = COPY_TIMEOUT_MS.saturating_add(size >> 10);
+            let late = now_ms.saturating_sub(since_ms) >= limit_ms;
+            match action {
+                CommandRecordAction::Replicate { targets, .. } if late && !dead => {
+                    let tried = targets.iter().copied().chain([repair.node]);
+                    shared.soft().repair.failed(repair.hash, tried, now_ms);
+                }
+                // A removal on a node that lives is not taken back: it might be carried out all the same.
+                _ if !dead => continue,
+                _ => shared.doubt_removal(&view, repair.node, action)?,
+            }
+            tracing::warn!(node = repair.node.0, command = repair.id.0, hash = %repair.hash, "a repair is given up");
+            let ends = ended.entry(repair.node).or_default();
+            ends.push((repair.id, CommandEnd::Done));
+        }
+        for (index, outcomes) in ended {
+            shared
+                .metadata
+                .submit(Mutation::ConfirmCommands { index, outcomes })
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn cases(
+        &mut self,
+        shared: &Shared,
+        nodes: &Nodes,
+        files: Vec<(ContentHash, Option<FileRecord>)>,
+        now_ms: u64,
+    ) -> Vec<Case> {
+        let seen: BTreeSet<ContentHash> = files.iter().map(|(hash, _)| *hash).collect();
+        self.waiting.retain(|(_, hash)| !seen.contains(hash));
+        let mut soft = shared.soft();
+        let mut cases = Vec::new();
+        for (hash, record) in files {
+            soft.recorded(&hash, record.as_ref());
+            let Some(record) = record else { continue };
+            let setback = soft.repair.setback(&hash);
+            let case = case(
+                &soft,
+                hash,
+                &record,
+                setback.map(|setback| setback.avoid.clone()),
+            );
+            if case.is_well(nodes) {
+                soft.repair.healed(&hash);
+            } else if setback.is_none_or(|setback| setback.not_before_ms <= now_ms) {
+                cases.push(case);
+            }
+        }
+        cases
+    }
+}
+
+fn case(
+    soft: &SoftState,
+    hash: ContentHash,
+    record: &FileRecord,
+    avoid: Option<BTreeSet<NodeIndex>>,
+) -> Case {
+    Case {
+        hash,
+        size: record.size,
+        replication: usize::try_from(record.replication).unwrap_or(usize::MAX),
+        generation: record.generation,
+        holdings: record
+            .replicas
+            .iter()
+            .map(|replica| Holding {
+                node: replica.node,
+                generation: replica.generation,
+                suspect: soft.suspects.contains(&hash, replica.node),
+                unsettled: soft.repair.is_unsettled(&hash, replica.node),
+            })
+            .collect(),
+        avoid: avoid.unwrap_or_default(),
+    }
+}
+
+fn repair_node(
+    node: &KnownNode,
+    allowance_bytes: i64,
+    timeouts: Timeouts,
+    now_ms: u64,
+) -> RepairNode {
+    RepairNode {
+        candidate: node.candidate(timeouts, now_ms),
+        fresh: node.report.is_fresh(),
+        active_reads: u64::from(node.stats.active_reads),
+        streams: 0,
+        stream_bytes: 0,
+        incoming_bytes: 0,
+        allowance_bytes,
+    }
+}
+
+fn charge(nodes: &mut Nodes, repair: &RepairUnderWay, size: u64) {
+    let CommandRecordAction::Replicate { targets, .. } = &repair.record.action else {
+        return;
+    };
+    for index in std::iter::once(&repair.node).chain(targets) {
+        if let Some(node) = nodes.get_mut(index) {
+            node.charge(size, *index != repair.node);
+        }
+    }
+}
+
+fn log(commands: &[(NodeIndex, CommandRecordAction)], waiting: usize) {
+    let count = |wanted: fn(&CommandRecordAction) -> bool| {
+        commands.iter().filter(|(_, action)| wanted(action)).count()
+    };
+    tracing::info!(
+        copies = count(|action| matches!(action, CommandRecordAction::Replicate { .. })),
+        trims = count(|action| matches!(action, CommandRecordAction::Trim { .. })),
+        quarantines = count(|action| matches!(action, CommandRecordAction::Quarantine { .. })),
+        waiting,
+        "repairs ordered"
+    );
+}

@@ -1,0 +1,117 @@
+//! [`survey`]: reads the files that a round looks at. Blocking; bounded by pages.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use richardstore_proto::{ContentHash, Generation};
+
+use super::round::MAX_UNDER_WAY;
+use super::sweep::Sweep;
+use crate::metadata::{RepairUnderWay, View, ViewError};
+use crate::record::{FileRecord, NodeIndex};
+use crate::suspects::Suspects;
+
+/// Rows of each list in a round; the lists of nodes that are gone share theirs.
+const PAGE: usize = 2_048;
+/// The smallest share.
+const SMALLEST_PAGE: usize = 64;
+
+/// How far each list has been looked through. After a restart all are looked through again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sweeps {
+    short: Sweep<ContentHash>,
+    surplus: Sweep<ContentHash>,
+    suspects: Sweep<ContentHash>,
+    gone: BTreeMap<NodeIndex, Sweep<(Generation, ContentHash)>>,
+}
+
+/// What a round looks at.
+pub struct Survey {
+    /// For the next round.
+    pub sweeps: Sweeps,
+    /// Files, or that there is none, of those hashes that have no repair under way.
+    pub files: Vec<(ContentHash, Option<FileRecord>)>,
+    /// What is under way, with the bytes of the file.
+    pub under_way: Vec<(RepairUnderWay, u64)>,
+}
+
+impl Sweeps {
+    /// The next page of files with a suspect replica.
+    pub fn suspects(&mut self, suspects: &Suspects, now_ms: u64) -> Vec<ContentHash> {
+        let Some(after) = self.suspects.position(now_ms) else {
+            return Vec::new();
+        };
+        let page = suspects.page(after, PAGE);
+        self.suspects
+            .advance(page.last().copied(), !page.is_empty(), now_ms);
+        page
+    }
+
+    fn lists(
+        &mut self,
+        view: &View,
+        gone: &[NodeIndex],
+        now_ms: u64,
+    ) -> Result<BTreeSet<ContentHash>, ViewError> {
+        let mut hashes = BTreeSet::new();
+        if let Some(after) = self.short.position(now_ms) {
+            let page = view.under_replicated(after, PAGE)?;
+            self.short
+                .advance(page.last().copied(), page.len() == PAGE, now_ms);
+            hashes.extend(page);
+        }
+        if let Some(after) = self.surplus.position(now_ms) {
+            let page = view.over_replicated(after, PAGE)?;
+            self.surplus
+                .advance(page.last().copied(), page.len() == PAGE, now_ms);
+            hashes.extend(page);
+        }
+        // A node that came back and goes again is looked through from its beginning.
+        self.gone.retain(|index, _| gone.contains(index));
+        let share = (PAGE / gone.len().max(1)).max(SMALLEST_PAGE);
+        for index in gone {
+            let sweep = self.gone.entry(*index).or_default();
+            if let Some(after) = sweep.position(now_ms) {
+                let page = view.held_by(*index, after, share)?;
+                sweep.advance(page.last().copied(), page.len() == share, now_ms);
+                hashes.extend(page.iter().map(|(_, hash)| *hash));
+            }
+        }
+        Ok(hashes)
+    }
+}
+
+/// Reads the next pages of all lists and the files of `due`.
+///
+/// # Errors
+/// [`ViewError`] of the lists. A file whose record is damaged is left out, and said.
+pub fn survey(
+    view: &View,
+    mut sweeps: Sweeps,
+    gone: &[NodeIndex],
+    due: Vec<ContentHash>,
+    now_ms: u64,
+) -> Result<Survey, ViewError> {
+    let mut hashes = sweeps.lists(view, gone, now_ms)?;
+    hashes.extend(due);
+    let mut under_way = Vec::new();
+    for repair in view.repairs(MAX_UNDER_WAY)? {
+        hashes.remove(&repair.hash);
+        let size = view.file(&repair.hash)?.map_or(0, |file| file.size);
+        under_way.push((repair, size));
+    }
+    let mut files = Vec::with_capacity(hashes.len());
+    for hash in hashes {
+        match view.file(&hash) {
+            Ok(record) => files.push((hash, record)),
+            Err(ViewError::Corrupt(reason)) => {
+                tracing::error!(%hash, "a file cannot be repaired: {reason}");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Survey {
+        sweeps,
+        files,
+        under_way,
+    })
+}
