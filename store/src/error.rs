@@ -176,10 +176,33 @@ impl From<ReadError> for StoreError {
     fn from(error: ReadError) -> Self {
         let code = match &error {
             ReadError::NotFound { .. } => ErrorCode::NotFound,
-            ReadError::Corrupt { .. } => ErrorCode::Corrupt,
             ReadError::RangeNotSatisfiable { .. } => ErrorCode::RangeNotSatisfiable,
+            ReadError::Corrupt { .. } => ErrorCode::Corrupt,
+            // What the disk cannot read is as good as wrong: another replica is asked, and this one re-made.
+            ReadError::Io { .. } if error.is_damage() => ErrorCode::Corrupt,
             ReadError::Io { .. } => ErrorCode::Internal,
         };
         StoreError::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i05_what_the_disk_cannot_read_is_damage_and_what_the_process_lacks_is_not() {
+        let error = |errno: Errno| ReadError::Io {
+            path: PathBuf::new(),
+            source: errno.into(),
+        };
+        for damage in [Errno::IO, Errno::UCLEAN, Errno::BADMSG] {
+            assert!(error(damage).is_damage());
+            assert_eq!(StoreError::from(error(damage)).code, ErrorCode::Corrupt);
+        }
+        for lack in [Errno::MFILE, Errno::ACCESS, Errno::NOMEM] {
+            assert!(!error(lack).is_damage());
+            assert_eq!(StoreError::from(error(lack)).code, ErrorCode::Internal);
+        }
     }
 }
