@@ -24,7 +24,7 @@ use crate::ticker::Ticks;
 
 const PERIOD: Duration = Duration::from_millis(200);
 const LIMITS: Limits = Limits {
-    streams: 64,
+    streams: 256,
     stream_bytes: 256 << 20,
 };
 /// Commands of repair under way in the whole cluster.

@@ -7,5 +7,6 @@ mod commands;
 mod fixture;
 mod operators;
 mod registration;
+mod repair;
 mod reports;
 mod writes;
