@@ -1,6 +1,7 @@
 //! [`describe`]: the one word about the cluster, and the reason for it. Pure.
 
 use crate::cluster::Census;
+use crate::repair::Progress;
 
 /// How the cluster is doing, worst first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,10 +12,12 @@ pub struct ClusterStatus {
     pub reason: String,
 }
 
-/// Judges from the nodes, the number of files with too few replicas, and what safe mode waits for.
+/// Judges from the nodes, the number of files with too few replicas on record, how far repair is, and what safe mode
+/// waits for.
 pub fn describe(
     census: &Census,
     under_replicated: u64,
+    repair: Progress,
     safe_mode_reason: Option<String>,
 ) -> ClusterStatus {
     if let Some(reason) = safe_mode_reason {
@@ -37,6 +40,16 @@ pub fn describe(
             "{} with fewer replicas than wanted",
             counted(under_replicated, "file")
         ));
+    }
+    // Of the files of a dead node this is all that is known: nobody counts them.
+    for (count, what) in [
+        (repair.copying, "being copied"),
+        (repair.waiting, "waiting to be copied"),
+    ] {
+        if count > 0 {
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            reasons.push(format!("{} {what}", counted(count, "file")));
+        }
     }
     ClusterStatus {
         word: if reasons.is_empty() {
@@ -68,7 +81,7 @@ mod tests {
     };
 
     fn words(census: &Census, under_replicated: u64) -> (&'static str, String) {
-        let status = describe(census, under_replicated, None);
+        let status = describe(census, under_replicated, Progress::default(), None);
         (status.word, status.reason)
     }
 
@@ -93,8 +106,19 @@ mod tests {
     }
 
     #[test]
+    fn repair_is_seen_to_go_on() {
+        let progress = Progress {
+            copying: 1,
+            waiting: 20,
+        };
+        let status = describe(&HEALTHY, 0, progress, None);
+        let reason = "1 file being copied; 20 files waiting to be copied";
+        assert_eq!((status.word, &*status.reason), ("degraded", reason));
+    }
+
+    #[test]
     fn safe_mode_is_said_first() {
-        let status = describe(&HEALTHY, 9, Some("waiting".into()));
+        let status = describe(&HEALTHY, 9, Progress::default(), Some("waiting".into()));
         assert_eq!((status.word, &*status.reason), ("safe mode", "waiting"));
     }
 }

@@ -14,7 +14,7 @@ mod round;
 mod survey;
 mod sweep;
 
-pub use notes::RepairNotes;
+pub use notes::{Progress, RepairNotes};
 pub use outage::Outage;
 pub use plan::still_safe;
 pub use round::run_repair;

@@ -17,9 +17,20 @@ const MAX_UNSETTLED: usize = 65_536;
 /// A removal should have been reported after this; then the node is asked for a full report. Milliseconds.
 const SETTLE_MS: u64 = 5_000;
 
+/// How far repair is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Files of which copies are being made.
+    pub copying: usize,
+    /// Files known to be short that wait for their turn.
+    pub waiting: usize,
+}
+
 /// Soft state of repair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RepairNotes {
+    /// As of the last round.
+    pub progress: Progress,
     touched: BTreeSet<ContentHash>,
     setbacks: BTreeMap<ContentHash, Setback>,
     unsettled: BTreeMap<(ContentHash, NodeIndex), Unsettled>,

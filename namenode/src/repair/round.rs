@@ -11,6 +11,7 @@ use std::time::Duration;
 use richardstore_proto::{CommandId, ContentHash, StoreError};
 
 use super::case::{Case, Holding, Limits, RepairNode};
+use super::notes::Progress;
 use super::plan::{Nodes, Plan, plan};
 use super::survey::{Survey, Sweeps, survey};
 use crate::known_node::KnownNode;
@@ -103,10 +104,16 @@ impl Rounds {
             .iter()
             .map(|(index, node)| (*index, node.allowance_bytes))
             .collect();
-        self.waiting.extend(waiting);
-        while self.waiting.len() > MAX_WAITING {
-            self.waiting.pop_last();
-        }
+        self.wait(waiting);
+        let before = under_way.iter().map(|(repair, _)| &repair.record.action);
+        let ordered = commands.iter().map(|(_, action)| action);
+        shared.soft().repair.progress = Progress {
+            copying: before
+                .chain(ordered)
+                .filter(|action| is_copy(action))
+                .count(),
+            waiting: self.waiting.len(),
+        };
         if commands.is_empty() {
             return Ok(());
         }
@@ -119,12 +126,20 @@ impl Rounds {
         Ok(())
     }
 
+    fn wait(&mut self, waiting: Vec<(usize, ContentHash)>) {
+        self.waiting.extend(waiting);
+        while self.waiting.len() > MAX_WAITING {
+            self.waiting.pop_last();
+        }
+    }
+
     /// The nodes and the files to look at first; `None` while nothing may be repaired.
     fn begin(&mut self, shared: &Shared, now_ms: u64) -> Option<(Nodes, Vec<ContentHash>)> {
         let elapsed_ms = now_ms.saturating_sub(self.ran_ms);
         self.ran_ms = now_ms;
         let mut soft = shared.soft();
         if !soft.may_repair(now_ms) {
+            soft.repair.progress = Progress::default();
             return None;
         }
         let SoftState {
@@ -289,12 +304,16 @@ fn charge(nodes: &mut Nodes, repair: &RepairUnderWay, size: u64) {
     }
 }
 
+fn is_copy(action: &CommandRecordAction) -> bool {
+    matches!(action, CommandRecordAction::Replicate { .. })
+}
+
 fn log(commands: &[(NodeIndex, CommandRecordAction)], waiting: usize) {
     let count = |wanted: fn(&CommandRecordAction) -> bool| {
         commands.iter().filter(|(_, action)| wanted(action)).count()
     };
     tracing::info!(
-        copies = count(|action| matches!(action, CommandRecordAction::Replicate { .. })),
+        copies = count(is_copy),
         trims = count(|action| matches!(action, CommandRecordAction::Trim { .. })),
         quarantines = count(|action| matches!(action, CommandRecordAction::Quarantine { .. })),
         waiting,

@@ -10,11 +10,15 @@ use crate::shared::Shared;
 pub async fn info(shared: &Shared, _: wire::InfoRequest) -> Result<wire::InfoResponse, StoreError> {
     let counts = shared.metadata.view()?.counts()?;
     let now_ms = shared.now_ms();
-    let (census, reason) = {
+    let (census, progress, reason) = {
         let soft = shared.soft();
-        (soft.cluster.census(now_ms), soft.safe_mode.reason(now_ms))
+        (
+            soft.cluster.census(now_ms),
+            soft.repair.progress,
+            soft.safe_mode.reason(now_ms),
+        )
     };
-    let status = describe(&census, counts.under_replicated, reason);
+    let status = describe(&census, counts.under_replicated, progress, reason);
     Ok(wire::InfoResponse {
         status: status.word.to_owned(),
         reason: status.reason,
