@@ -13,7 +13,8 @@ use crate::client::Shared;
 use crate::content_hasher::ContentHasher;
 use crate::error::ClientError;
 
-/// The namenode is asked anew this often when every replica it named has failed.
+/// The namenode is asked anew this often, without a new byte in between, when every replica it named has failed. Bytes pay
+/// for more: a long read over a slow link, or while nodes restart one after the other, breaks often and gets on.
 const MAX_RELOCATIONS: u32 = 1;
 /// Before that: what made all of them fail may be a restart.
 const RELOCATION_PAUSE: Duration = Duration::from_millis(200);
@@ -24,8 +25,11 @@ pub(super) struct Reader {
     /// What is still to come.
     wanted: WantedRange,
     candidates: Vec<DataNodeInfo>,
+    /// Those since the last new byte.
     failures: Vec<ReplicaFailure>,
     relocations: u32,
+    /// The end of what was ever received; a read that starts over has to pass it to have got on.
+    furthest: u64,
     open: Option<ReplicaRead>,
     /// Hashes the file where all of it is read, so that it can be compared with its name at the end.
     hasher: Option<ContentHasher>,
@@ -41,6 +45,7 @@ impl Reader {
         let whole = wanted.offset == 0 && wanted.end == wanted.file.size;
         Self {
             shared: shared.clone(),
+            furthest: wanted.offset,
             wanted,
             candidates: located.nodes,
             failures: Vec::new(),
@@ -98,6 +103,11 @@ impl Reader {
     /// Counts and hashes `chunk`, and returns what may be handed out now.
     async fn take(&mut self, chunk: Bytes) -> Result<Option<Bytes>, ClientError> {
         self.wanted.offset += chunk.len() as u64;
+        if self.wanted.offset > self.furthest {
+            self.furthest = self.wanted.offset;
+            self.relocations = 0;
+            self.failures.clear();
+        }
         let Some(hasher) = &mut self.hasher else {
             return Ok(Some(chunk));
         };
@@ -168,7 +178,7 @@ impl Reader {
         }
     }
 
-    /// Every replica failed: looks once whether the file has others by now, or these ones again.
+    /// Every replica failed: looks whether the file has others by now, or these ones again.
     async fn relocate(&mut self) -> Result<(), ClientError> {
         if self.relocations >= MAX_RELOCATIONS {
             return Err(self.unreadable());

@@ -52,6 +52,21 @@ async fn a_stream_that_breaks_is_resumed_at_its_offset_on_another_replica() {
 }
 
 #[tokio::test]
+async fn a_read_that_moves_on_is_resumed_however_often_it_breaks() {
+    let cluster = FakeCluster::start(2).await;
+    let bytes = some_bytes(LENGTH);
+    let hash = cluster.with_file(&bytes);
+    for node in &cluster.nodes {
+        node.fail_reads(ReadFault::BreakAfter(150_000));
+    }
+    assert_eq!(cluster.read(&hash).await.unwrap(), bytes);
+    assert_eq!(
+        cluster.read_range(&hash, 1, None).await.unwrap(),
+        bytes[1..]
+    );
+}
+
+#[tokio::test]
 async fn a_replica_that_stands_still_is_left_for_another() {
     let cluster = FakeCluster::start_with(2, |config| config.read_progress_timeout_ms = 300).await;
     let bytes = some_bytes(LENGTH);
@@ -125,6 +140,20 @@ async fn i05_wrong_bytes_of_a_large_file_end_in_an_error_before_the_last_chunk()
     assert!(matches!(error, ClientError::Corrupt { .. }), "{error}");
     assert!(delivered < LENGTH);
     assert!(stream.next().await.is_none());
+}
+
+#[tokio::test]
+async fn i05_a_small_file_that_is_wrong_everywhere_is_not_read_for_ever() {
+    let cluster = FakeCluster::start(2).await;
+    let hash = cluster.with_file(&some_bytes(5_000));
+    for node in &cluster.nodes {
+        node.fail_reads(ReadFault::WrongBytes);
+    }
+    let error = cluster.read(&hash).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Corrupt);
+    for node in &cluster.nodes {
+        assert_eq!(node.reads.load(Ordering::SeqCst), 2);
+    }
 }
 
 #[tokio::test]
