@@ -65,6 +65,8 @@ pub enum ClientError {
         acknowledged: usize,
         /// How many have to.
         required: usize,
+        /// All others had no room for it.
+        full: bool,
         /// What the others said.
         detail: String,
     },
@@ -121,6 +123,8 @@ impl ClientError {
                 _ => ErrorCode::Unavailable,
             },
             Self::HashMismatch { .. } => ErrorCode::HashMismatch,
+            // Trying again is of no use before there is room.
+            Self::InsufficientReplicas { full: true, .. } => ErrorCode::StorageFull,
             Self::InsufficientReplicas { .. } => ErrorCode::InsufficientReplicas,
             Self::LeaseLost { .. } => ErrorCode::Conflict,
             Self::RangeNotSatisfiable { .. } => ErrorCode::RangeNotSatisfiable,

@@ -105,10 +105,16 @@ where
         excluded: Vec::new(),
     };
     let mut tried = 0;
+    let mut broken = None;
     loop {
-        let granted = match shared.namenode.allocate(&wish).await? {
-            Allocated::New(granted) => granted,
-            Allocated::Existing(existing) => return Ok(already_stored(&existing)),
+        let granted = match (shared.namenode.allocate(&wish).await, broken.take()) {
+            (Ok(Allocated::New(granted)), _) => granted,
+            (Ok(Allocated::Existing(existing)), _) => return Ok(already_stored(&existing)),
+            // Without the heads that failed there are too few nodes: why they failed says more, a full disk above all.
+            (Err(error), Some(broken)) if error.code() == ErrorCode::InsufficientReplicas => {
+                return Err(broken);
+            }
+            (Err(error), _) => return Err(error),
         };
         let generation = granted.allocation.generation;
         let lease = Lease::hold(shared, generation, granted.expires_in_ms);
@@ -119,13 +125,15 @@ where
             Err(PipelineError::Head(node, answer)) => {
                 tracing::warn!(node = %node.name, %answer, %generation, request_id = %options.request_id,
                     "the head of a pipeline failed");
-                if tried >= MAX_PIPELINES || upload.feed.replay().is_none() {
-                    return Err(ClientError::PipelineBroken {
-                        node: describe(&node),
-                        answer,
-                    });
-                }
                 upload.avoid(&mut wish, &node, &answer);
+                let error = ClientError::PipelineBroken {
+                    node: describe(&node),
+                    answer,
+                };
+                if tried >= MAX_PIPELINES || upload.feed.replay().is_none() {
+                    return Err(error);
+                }
+                broken = Some(error);
             }
         }
     }
@@ -218,6 +226,7 @@ where
                 hash: file.hash,
                 acknowledged: holders.len(),
                 required: granted.min_replication,
+                full: are_full(&written.result),
                 detail: failures(&granted.allocation.targets, &written.result),
             });
         }
@@ -305,6 +314,12 @@ fn acknowledged_of(chain: &[DataNodeInfo], result: &PipelineResult) -> Vec<DataN
         .filter(|node| result.acknowledged.contains(&node.node_id))
         .cloned()
         .collect()
+}
+
+/// Whether room is all that those lacked who failed.
+fn are_full(result: &PipelineResult) -> bool {
+    let mut codes = result.failed.iter().map(|failure| failure.code);
+    !result.failed.is_empty() && codes.all(|code| code == ErrorCode::StorageFull)
 }
 
 fn failures(chain: &[DataNodeInfo], result: &PipelineResult) -> String {

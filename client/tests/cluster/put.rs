@@ -174,6 +174,22 @@ async fn the_search_for_a_head_ends() {
 }
 
 #[tokio::test]
+async fn a_cluster_without_room_says_so_and_not_that_it_is_too_small() {
+    let cluster = FakeCluster::start(3).await;
+    for node in &cluster.nodes {
+        node.fail_writes(WriteFault::Refuses);
+    }
+    let bytes = some_bytes(LENGTH);
+    let error = cluster.client.put(source(&bytes), plain()).await;
+    assert_eq!(error.unwrap_err().code(), ErrorCode::StorageFull);
+    all_abandoned(&cluster, 2).await;
+    cluster.nodes[0].fail_writes(WriteFault::None);
+    let error = cluster.client.put(source(&bytes), plain()).await;
+    assert_eq!(error.unwrap_err().code(), ErrorCode::StorageFull);
+    all_abandoned(&cluster, 3).await;
+}
+
+#[tokio::test]
 async fn a_node_that_failed_in_the_chain_is_replaced_by_a_copy() {
     let cluster = FakeCluster::start(4).await;
     cluster.nodes[1].fail_writes(WriteFault::Refuses);
@@ -199,7 +215,14 @@ async fn without_a_replacement_enough_replicas_are_a_success_and_too_few_are_not
         .put(source(&other), plain())
         .await
         .unwrap_err();
-    assert_eq!(error.code(), ErrorCode::InsufficientReplicas);
+    assert!(matches!(
+        error,
+        ClientError::InsufficientReplicas {
+            acknowledged: 1,
+            required: 2,
+            ..
+        }
+    ));
     all_abandoned(&cluster, 1).await;
     assert_eq!(cluster.namenode.state().files.len(), 1);
 }

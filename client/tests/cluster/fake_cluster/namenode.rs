@@ -97,6 +97,10 @@ impl FakeNameNode {
             });
         }
         let excluded: Vec<NodeId> = ids(&request.excluded_nodes)?;
+        let needed = usize::try_from(state.min_replication).unwrap();
+        if request.generation == 0 && self.targets(&excluded, needed).len() < needed {
+            return Err(StoreError::new(ErrorCode::InsufficientReplicas, "too few nodes").into());
+        }
         let allocation = if request.generation > 0 {
             let wanted = usize::try_from(request.targets_wanted).unwrap();
             Allocation {
