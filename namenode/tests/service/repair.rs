@@ -175,6 +175,19 @@ async fn i10_a_restart_with_copies_under_way_orders_none_of_them_twice() {
 }
 
 #[tokio::test]
+async fn i10_nothing_is_ordered_between_the_end_of_a_copy_and_its_report() {
+    let rig = rig().await;
+    let mut nodes = rig.nodes(4).await;
+    let generation = rig.store(hash(1), &mut nodes[..3]).await;
+    let copy = orders(&rig, &nodes, &[1, 2, 3]).await;
+    tell_done(&rig, &nodes[copy[0].at], &copy[0]).await;
+    quiet(&rig, &nodes, &[1, 2, 3]).await;
+    nodes[3].added(&rig.client, hash(1), generation).await;
+    quiet(&rig, &nodes, &[1, 2, 3]).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_copy_that_failed_is_tried_from_another_node() {
     let rig = rig().await;
     let mut nodes = rig.nodes(4).await;
