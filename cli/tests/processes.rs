@@ -4,135 +4,15 @@ mod common;
 
 use std::time::Duration;
 
-use common::{panics, process};
-use richardstore_drills::{Content, Http, Process, ProcessSpec, inspect_tree, wait_until};
-use tempfile::TempDir;
+use common::cluster::Cluster;
+use richardstore_drills::{Content, inspect_tree, wait_until};
 use tokio::task::JoinSet;
 
 const NODES: usize = 3;
 
-struct Cluster {
-    directory: TempDir,
-    namenode: Process,
-    namenode_spec: ProcessSpec,
-    datanodes: Vec<Option<Process>>,
-    datanode_specs: Vec<ProcessSpec>,
-    gateway: Process,
-    http: Http,
-}
-
-/// The address in `... listening on host:port`.
-fn address(process: &Process) -> String {
-    process
-        .ready_line()
-        .rsplit(' ')
-        .next()
-        .unwrap()
-        .trim_start_matches("http://")
-        .to_owned()
-}
-
-impl Cluster {
-    async fn start() -> Self {
-        let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let path = directory.path();
-        let at = |name: &str| path.join(name).display().to_string();
-        let mut namenode_spec = process(
-            path,
-            "namenode",
-            &[
-                "namenode",
-                "--dir",
-                &at("namenode"),
-                "--listen",
-                "127.0.0.1:0",
-            ],
-        );
-        let namenode = namenode_spec.start("listening on").await.unwrap();
-        let namenode_address = address(&namenode);
-        // A restart has to come back at the same address, which the datanodes know.
-        if let Some(listen) = namenode_spec.arguments.last_mut() {
-            *listen = namenode_address.clone().into();
-        }
-        let (mut datanodes, mut datanode_specs) = (Vec::new(), Vec::new());
-        for node in 1..=NODES {
-            let name = format!("datanode-{node}");
-            let spec = process(
-                path,
-                &name,
-                &[
-                    "datanode",
-                    "--dir",
-                    &at(&name),
-                    "--listen",
-                    "127.0.0.1:0",
-                    "--namenode",
-                    &namenode_address,
-                    "--name",
-                    &name,
-                ],
-            );
-            datanodes.push(Some(spec.start("listening on").await.unwrap()));
-            datanode_specs.push(spec);
-        }
-        let gateway = process(
-            path,
-            "gateway",
-            &[
-                "gateway",
-                "--listen",
-                "127.0.0.1:0",
-                "--namenode",
-                &namenode_address,
-            ],
-        )
-        .start("http://")
-        .await
-        .unwrap();
-        let http = Http::new(gateway.url().unwrap());
-        let cluster = Self {
-            directory,
-            namenode,
-            namenode_spec,
-            datanodes,
-            datanode_specs,
-            gateway,
-            http,
-        };
-        cluster.wait_for_live(NODES).await;
-        cluster
-    }
-
-    async fn wait_for_live(&self, nodes: usize) {
-        wait_until("enough live datanodes", Duration::from_secs(60), || async {
-            let Ok(info) = self.http.get("/info").await else {
-                return false;
-            };
-            let info = info.json().unwrap();
-            // A namenode that just started still believes in all of them: only out of safe mode it has heard them.
-            info["nodes"]["live"].as_u64() == Some(nodes as u64) && info["status"] != "safe mode"
-        })
-        .await
-        .unwrap();
-    }
-
-    async fn stop(self) -> TempDir {
-        let limit = Duration::from_secs(5);
-        assert!(self.gateway.terminate(limit).await.unwrap().success());
-        for datanode in self.datanodes.into_iter().flatten() {
-            assert!(datanode.terminate(limit).await.unwrap().success());
-        }
-        assert!(self.namenode.terminate(limit).await.unwrap().success());
-        for spec in self.datanode_specs.iter().chain([&self.namenode_spec]) {
-            assert_eq!(panics(&spec.log_text()), Vec::<&str>::new());
-        }
-        self.directory
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i02_a_datanode_killed_in_mid_upload_means_success_or_a_clean_503_and_no_ghost() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::start(NODES, &[]).await;
     let steady = Content::new(1, 400_000);
     let steady_hash = cluster.http.upload(steady).await.unwrap();
 
@@ -208,7 +88,7 @@ async fn i02_a_datanode_killed_in_mid_upload_means_success_or_a_clean_503_and_no
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i07_datanodes_outlive_a_namenode_outage_and_take_part_again_by_themselves() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::start(NODES, &[]).await;
     let before = Content::new(1, 70_000);
     let hash = cluster.http.upload(before).await.unwrap();
     cluster.namenode.kill().await.unwrap();

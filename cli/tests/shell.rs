@@ -161,7 +161,9 @@ async fn exit_codes_say_what_went_wrong() {
     for command in ["rm", "get", "stat"] {
         assert_eq!(shell.code(&[command, &hash]).await, Some(3), "{command}");
     }
-    assert!(!shell.path().join(&hash).exists());
+    for left in [hash.clone(), format!("{hash}.part")] {
+        assert!(!shell.path().join(&left).exists(), "{left}");
+    }
     let elsewhere = ["ls", "--namenode", "127.0.0.1:1"];
     assert_eq!(shell.code(&elsewhere).await, Some(4));
     let taken = shell.dev.data().join("namenode").display().to_string();

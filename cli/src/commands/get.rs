@@ -79,27 +79,16 @@ async fn to_stdout(client: &Client, hash: ContentHash) -> Result<()> {
 /// Returns the size of the file, in bytes.
 async fn to_file(client: &Client, hash: ContentHash, target: &Path) -> Result<u64> {
     let mut part = Part::open(target).await?;
-    let began_with = part.len().await?;
-    let fetched = part.complete(client, hash).await;
-    let size = match fetched {
-        // The part was of another file, or damaged: the file itself may be good.
-        Err(error) if began_with > 0 && is_wrong(&error) => {
-            tracing::warn!("{error:#}; starting again from the beginning");
-            part.clear().await?;
-            part.complete(client, hash).await
+    match part.fetch(client, hash).await {
+        Ok(size) => {
+            part.publish(target).await?;
+            Ok(size)
         }
-        fetched => fetched,
-    };
-    let size = match size {
-        Err(error) if is_wrong(&error) => {
-            // Going on from wrong bytes would never end well.
-            part.clear().await?;
-            return Err(error);
+        Err(error) => {
+            part.remove_if_empty().await?;
+            Err(error)
         }
-        size => size?,
-    };
-    part.publish(target).await?;
-    Ok(size)
+    }
 }
 
 /// The bytes that have arrived so far.
@@ -124,8 +113,36 @@ impl Part {
         Ok(Self { path, file })
     }
 
+    /// Completes the part, if need be from the beginning. What is left after an error can be gone on from.
+    async fn fetch(&mut self, client: &Client, hash: ContentHash) -> Result<u64> {
+        let began_with = self.len().await?;
+        let mut fetched = self.complete(client, hash).await;
+        if let Err(error) = &fetched
+            && began_with > 0
+            && is_wrong(error)
+        {
+            // The part was of another file, or damaged: the file itself may be good.
+            tracing::warn!("{error:#}; starting again from the beginning");
+            self.clear().await?;
+            fetched = self.complete(client, hash).await;
+        }
+        if fetched.as_ref().is_err_and(is_wrong) {
+            // Going on from wrong bytes would never end well.
+            self.clear().await?;
+        }
+        fetched
+    }
+
     async fn len(&self) -> Result<u64> {
         Ok(self.file.metadata().await?.len())
+    }
+
+    /// There is nothing to go on from, so nothing should lie about.
+    async fn remove_if_empty(self) -> Result<()> {
+        if self.len().await? == 0 {
+            tokio::fs::remove_file(&self.path).await?;
+        }
+        Ok(())
     }
 
     async fn clear(&mut self) -> Result<()> {

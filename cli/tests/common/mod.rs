@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test binary uses its own part of this
 
+pub mod cluster;
+
 use std::path::{Path, PathBuf};
 
 use richardstore_drills::{Http, Process, ProcessSpec};
