@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
@@ -23,6 +23,10 @@ const MAX_STREAMS: u32 = 1024;
 const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 /// Resets a peer may have pending before the connection is closed: bounds what a flood of them can cost.
 const MAX_PENDING_RESETS: usize = 64;
+
+/// Pause after a failed accept. The usual reason is that the process has no file descriptor left, and then the next one fails at
+/// once, too: tonic goes on at once, which would take a whole core for as long as that lasts.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long connections get to end by themselves at shutdown.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -102,7 +106,7 @@ pub async fn serve_grpc(
     let cut = CancellationToken::new();
     let for_streams = cut.clone();
     // With an incoming stream of its own, tonic leaves socket options to the caller.
-    let incoming = TcpListenerStream::new(bound.listener).map(move |stream| {
+    let incoming = paced(TcpListenerStream::new(bound.listener)).map(move |stream| {
         let stream = stream?;
         stream.set_nodelay(true)?;
         io::Result::Ok(Cuttable::new(stream, for_streams.clone()))
@@ -117,5 +121,36 @@ pub async fn serve_grpc(
     tokio::select! {
         served = serving => Ok(served?),
         () = cutting => Ok(()),
+    }
+}
+
+/// `accepted` with a pause after each error.
+fn paced<T>(accepted: impl Stream<Item = io::Result<T>>) -> impl Stream<Item = io::Result<T>> {
+    accepted.then(|stream| async {
+        if let Err(error) = &stream {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        stream
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn accepting_pauses_after_an_error_and_only_then() {
+        let full = || Err(io::Error::other("too many open files"));
+        let accepted = paced(tokio_stream::iter([Ok(1), full(), full(), Ok(2)]));
+        let mut accepted = std::pin::pin!(accepted);
+        let start = Instant::now();
+        let mut seen = Vec::new();
+        while let Some(stream) = accepted.next().await {
+            seen.push(stream.ok());
+        }
+        assert_eq!(seen, [Some(1), None, None, Some(2)]);
+        assert_eq!(start.elapsed(), ACCEPT_PAUSE * 2);
     }
 }
