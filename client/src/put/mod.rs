@@ -254,7 +254,7 @@ where
         holders: &mut Vec<DataNodeInfo>,
     ) {
         let chain = &granted.allocation.targets;
-        let excluded: Vec<NodeId> = chain.iter().map(|node| node.node_id).collect();
+        let excluded = not_again(chain, &written.result);
         let missing = chain.len() - holders.len();
         let namenode = &self.shared.namenode;
         let found = namenode.replacements(file.generation, missing, &excluded);
@@ -314,6 +314,23 @@ fn acknowledged_of(chain: &[DataNodeInfo], result: &PipelineResult) -> Vec<DataN
         .filter(|node| result.acknowledged.contains(&node.node_id))
         .cloned()
         .collect()
+}
+
+/// The nodes of `chain` that have the file or failed. Not those behind one that failed of which nothing else is known than
+/// of that one: they were only cut off, and are as good as any other.
+fn not_again(chain: &[DataNodeInfo], result: &PipelineResult) -> Vec<NodeId> {
+    let mut in_front = None;
+    let mut excluded = Vec::with_capacity(chain.len());
+    for node in chain {
+        let mut failed = result.failed.iter();
+        let failure = failed.find(|failure| failure.node_id == node.node_id);
+        let said = failure.map(|failure| (failure.code, &failure.message));
+        if said.is_none() || said != in_front {
+            excluded.push(node.node_id);
+        }
+        in_front = said;
+    }
+    excluded
 }
 
 /// Whether room is all that those lacked who failed.

@@ -202,6 +202,17 @@ async fn a_node_that_failed_in_the_chain_is_replaced_by_a_copy() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_only_cut_off_behind_one_that_failed_gets_a_copy() {
+    let cluster = FakeCluster::start(3).await;
+    cluster.nodes[1].fail_writes(WriteFault::Gone);
+    let bytes = some_bytes(LENGTH);
+    let outcome = cluster.client.put(source(&bytes), plain()).await.unwrap();
+    assert_eq!(outcome.replicas, 2);
+    assert_eq!(cluster.nodes[2].disk().len(), 1);
+    assert_eq!(cluster.nodes[1].disk().len(), 0);
+}
+
+#[tokio::test]
 async fn without_a_replacement_enough_replicas_are_a_success_and_too_few_are_not() {
     let cluster = FakeCluster::start(3).await;
     cluster.nodes[1].fail_writes(WriteFault::Refuses);

@@ -54,6 +54,8 @@ pub enum WriteFault {
     AnswerLost,
     /// It does not take the file, wherever in the chain it is.
     Refuses,
+    /// It is gone, and cuts off all that are behind it in the chain.
+    Gone,
 }
 
 /// One datanode.
@@ -118,10 +120,18 @@ impl Node {
     /// Puts `bytes` onto the disks of `chain`, except of those that refuse.
     fn publish(&self, chain: &[NodeId], hash: ContentHash, bytes: &Bytes) -> PipelineResult {
         let mut result = PipelineResult::default();
+        let mut cut_off = false;
         for id in chain {
             let all = self.all.get().unwrap();
             let node = all.iter().find(|node| node.info.node_id == *id).unwrap();
-            if node.write_fault() == WriteFault::Refuses {
+            cut_off |= node.write_fault() == WriteFault::Gone;
+            if cut_off {
+                result.failed.push(NodeFailure {
+                    node_id: *id,
+                    code: ErrorCode::Unavailable,
+                    message: "the stream broke".into(),
+                });
+            } else if node.write_fault() == WriteFault::Refuses {
                 result.failed.push(NodeFailure {
                     node_id: *id,
                     code: ErrorCode::StorageFull,
