@@ -1,5 +1,7 @@
 //! I1, I2, I3: SIGKILL of the whole store in the middle of uploads and deletes, again and again.
 
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
 mod common;
 
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,7 @@
 //! I5, I6: dead nodes and bad replicas are noticed and made good again, while readers see nothing of it.
 
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! Every role as a process of its own, and one of them killed at a bad moment.
 
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The README's curl examples, run as they stand.
 
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
 mod common;
 
 use common::Dev;

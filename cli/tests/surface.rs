@@ -1,5 +1,7 @@
 //! The REST surface of a real process: what it answers to good input and to bad.
 
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
 mod common;
 
 use std::process::Stdio;
@@ -100,6 +102,15 @@ async fn i01_a_file_is_readable_in_the_next_request_through_a_second_gateway_too
     second.terminate(Duration::from_secs(5)).await.unwrap();
 }
 
+/// Method, path, headers, body, and the status it has to get.
+type BadRequest = (
+    Method,
+    String,
+    &'static [(&'static str, &'static str)],
+    &'static [u8],
+    u16,
+);
+
 #[tokio::test]
 async fn bad_input_gets_the_right_status_a_json_error_and_stores_nothing() {
     let dev = Dev::start_with(&["--body-limit", "1000000"]).await;
@@ -110,7 +121,7 @@ async fn bad_input_gets_the_right_status_a_json_error_and_stores_nothing() {
     let short = &hash[..63];
     let absent = Content::new(99, 5).hash();
     let wrong_path = format!("/files/{absent}");
-    let cases: Vec<(Method, String, &[(&str, &str)], &[u8], u16)> = vec![
+    let cases: Vec<BadRequest> = vec![
         (Method::GET, "/download?hash=../x".into(), &[], b"", 400),
         (Method::GET, "/files/..%2fx".into(), &[], b"", 400),
         (Method::GET, format!("/files/{upper}"), &[], b"", 400),
