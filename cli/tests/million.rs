@@ -186,10 +186,8 @@ async fn i07_a_namenode_with_many_files_is_back_at_once_and_a_report_that_agrees
         after_open >> 20,
         peak >> 20,
     );
-    // The start of the process itself is in this figure; the log of the namenode says how long the opening took.
-    assert!(
-        to_first_answer < Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 250 })
-    );
+    // The start of the process is in this figure too, so it is the harder claim.
+    assert!(to_first_answer < Duration::from_millis(FIRST_ANSWER_LIMIT_MS));
     assert!(report_took < Duration::from_secs(1));
     assert!(report_bytes < 100 << 10);
     assert!(peak < 300 << 20);
