@@ -94,7 +94,7 @@ pub fn grpc_server() -> Server {
 }
 
 /// Serves `router` on `bound` until `stop` is cancelled and the calls under way have ended. Connections that are still open
-/// [`DRAIN_LIMIT`] after that are cut: a peer that reads nothing must not keep a role from ending.
+/// two seconds after that are cut: a peer that reads nothing must not keep a role from ending.
 ///
 /// # Errors
 /// [`ServeError::Serve`] when the listener breaks.
