@@ -1,6 +1,7 @@
 //! Settings of the roles that `dev` has too.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use richardstore_datanode::DatanodeConfig;
@@ -9,6 +10,8 @@ use richardstore_namenode::NamenodeConfig;
 use richardstore_store::{Depth, Layout, LayoutError};
 
 use super::byte_count::parse_byte_count;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Settings of a namenode.
 #[derive(Debug, Clone, Args)]
@@ -35,6 +38,9 @@ pub struct NamenodeTuning {
     /// A write neither committed nor renewed for this long is given up
     #[arg(long, env = "RICHARDSTORE_WRITE_TIMEOUT_MS", default_value_t = 60_000)]
     write_timeout_ms: u64,
+    /// Bytes a second that repair copies from and to each datanode; 0 makes no copies
+    #[arg(long, env = "RICHARDSTORE_REPAIR_BYTES_PER_SECOND", default_value = "100MiB", value_parser = parse_byte_count, value_name = "BYTES")]
+    repair_bytes_per_second: u64,
     /// Memory for the database's cache
     #[arg(long, env = "RICHARDSTORE_CACHE", default_value = "64MiB", value_parser = parse_byte_count, value_name = "BYTES")]
     cache: u64,
@@ -66,6 +72,17 @@ pub struct DatanodeTuning {
     /// Reads and copies at once
     #[arg(long, env = "RICHARDSTORE_MAX_READS", default_value_t = 256)]
     max_reads: usize,
+    /// Every replica is read and checked once in so many days; 0 never does
+    #[arg(
+        long,
+        env = "RICHARDSTORE_SCRUB_INTERVAL_DAYS",
+        default_value_t = 21,
+        value_name = "DAYS"
+    )]
+    scrub_interval_days: u32,
+    /// Bytes a second that this check reads at most; 0 turns it off
+    #[arg(long, env = "RICHARDSTORE_SCRUB_BYTES_PER_SECOND", default_value = "32MiB", value_parser = parse_byte_count, value_name = "BYTES")]
+    scrub_bytes_per_second: u64,
 }
 
 /// Settings of a gateway.
@@ -117,6 +134,7 @@ impl NamenodeTuning {
             stale_after_ms: self.stale_after_ms,
             dead_after_ms: self.dead_after_ms,
             write_timeout_ms: self.write_timeout_ms,
+            repair_bytes_per_second: self.repair_bytes_per_second,
             cache_bytes: usize::try_from(self.cache).unwrap_or(usize::MAX),
             ..NamenodeConfig::default()
         }
@@ -140,6 +158,8 @@ impl DatanodeTuning {
         config.index_cache_bytes = self.index_cache;
         config.max_writes = self.max_writes;
         config.max_reads = self.max_reads;
+        config.scrub_interval = DAY * self.scrub_interval_days;
+        config.scrub_bytes_per_second = self.scrub_bytes_per_second;
         Ok(config)
     }
 }
@@ -168,5 +188,55 @@ fn parse_depth(text: &str) -> Result<Depth, String> {
             .parse()
             .map(Depth::Levels)
             .map_err(|_| "expected `full` or a number of levels".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args, Command, FromArgMatches};
+
+    fn parsed<T: Args + FromArgMatches>(flags: &[&str]) -> T {
+        let words = std::iter::once("role").chain(flags.iter().copied());
+        let matches = T::augment_args(Command::new("role")).get_matches_from(words);
+        T::from_arg_matches(&matches).unwrap()
+    }
+
+    fn datanode(flags: &[&str]) -> DatanodeConfig {
+        let tuning: DatanodeTuning = parsed(flags);
+        let config = tuning.config("d".into(), String::new(), String::new());
+        config.unwrap()
+    }
+
+    #[test]
+    fn without_flags_the_rates_are_those_of_the_roles() {
+        let namenode: NamenodeTuning = parsed(&[]);
+        let config = namenode.config("d".into(), String::new());
+        let default = NamenodeConfig::default();
+        assert_eq!(
+            config.repair_bytes_per_second,
+            default.repair_bytes_per_second
+        );
+        let default = DatanodeConfig::new("d", "", "");
+        let config = datanode(&[]);
+        assert_eq!(config.scrub_interval, default.scrub_interval);
+        assert_eq!(
+            config.scrub_bytes_per_second,
+            default.scrub_bytes_per_second
+        );
+    }
+
+    #[test]
+    fn flags_set_the_rates_of_repair_and_scrub() {
+        let namenode: NamenodeTuning = parsed(&["--repair-bytes-per-second", "5MiB"]);
+        let config = namenode.config("d".into(), String::new());
+        assert_eq!(config.repair_bytes_per_second, 5 << 20);
+        let config = datanode(&[
+            "--scrub-interval-days=7",
+            "--scrub-bytes-per-second",
+            "1GiB",
+        ]);
+        assert_eq!(config.scrub_interval, Duration::from_secs(7 * 24 * 3600));
+        assert_eq!(config.scrub_bytes_per_second, 1 << 30);
     }
 }
