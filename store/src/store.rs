@@ -188,6 +188,12 @@ impl Store {
         synced
     }
 
+    /// Takes no more writes from now on, as after a failed sync: for a caller who saw for itself that the disk is not to be
+    /// trusted.
+    pub fn fail(&self, why: &str) {
+        self.inner.volume.fail(why.to_owned());
+    }
+
     /// Why this store takes no more writes, once a sync has failed. It stays so until the root is opened anew.
     pub fn failed(&self) -> Option<String> {
         self.inner.volume.failure().map(str::to_owned)

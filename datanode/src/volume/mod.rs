@@ -9,7 +9,10 @@
 mod error;
 mod index_slot;
 mod rebuild;
+#[cfg(test)]
+mod tests;
 
+use std::io;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use richardstore_proto::{ContentHash, Generation, JournalId, NodeStats, ReplicaEntry};
@@ -230,9 +233,18 @@ impl Volume {
             return Ok(());
         }
         match self.slot.take_sound() {
-            Some(index) => Ok(index.close(|| self.store.sync_all())?),
+            Some(index) => Ok(index.close(|| self.sync_for_mark())?),
             // Without the mark the next start rebuilds.
             None => Ok(()),
+        }
+    }
+
+    /// A rename or unlink whose sync failed is in the directory and not in the index, and a later sync may well succeed:
+    /// the kernel reports a lost write once. A mark would make that difference last.
+    fn sync_for_mark(&self) -> io::Result<()> {
+        match self.store.failed() {
+            Some(why) => Err(io::Error::other(why)),
+            None => self.store.sync_all(),
         }
     }
 
@@ -281,8 +293,9 @@ impl Volume {
     }
 }
 
-/// A change that the index does not know. There is a rebuild ahead wherever this can happen: the index was given up by the
-/// call that failed, or is being replaced, and the walk over the new one has not begun.
+/// A durable change that the index does not know. There is a rebuild ahead wherever this can happen: the index was given up
+/// by the call that failed, or is being replaced, and the walk over the new one has not begun. Changes that never come here,
+/// because their sync failed, are found by the rebuild of the next start: a failed volume leaves no clean mark.
 fn missed(hash: &ContentHash, error: &VolumeError) {
     tracing::warn!(%hash, %error, "a change did not reach the index");
 }
