@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 use crate::backoff::Backoff;
 use crate::node::Node;
 
-/// Findings that wait. One that finds no room is lost and made again by the next read or scrub.
-const MAX_WAITING: usize = 1024;
+/// Findings that wait: room for all suspects that the store remembers. One that finds no room is lost and made again by the
+/// next read or scrub.
+const MAX_WAITING: usize = 4096;
 
 /// Findings on their way to the namenode.
 #[derive(Default)]
@@ -24,9 +25,27 @@ impl BadReplicas {
     /// Takes note of a damaged replica.
     pub(crate) fn found(&self, hash: ContentHash, reason: String) {
         tracing::error!(%hash, reason, "a replica holds wrong bytes");
+        self.queue(hash, reason);
+    }
+
+    /// Tells of `suspects` again: a namenode remembers what it was told of bad replicas only until it ends, and a replica
+    /// that it holds for good is not healed.
+    pub(crate) fn tell_again(&self, suspects: Vec<ContentHash>) {
+        if !suspects.is_empty() {
+            tracing::info!(
+                count = suspects.len(),
+                "a new namenode is told of the bad replicas"
+            );
+        }
+        for hash in suspects {
+            self.queue(hash, "seen under an earlier namenode".to_owned());
+        }
+    }
+
+    fn queue(&self, hash: ContentHash, reason: String) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() < MAX_WAITING {
-            waiting.insert(hash, reason);
+            waiting.entry(hash).or_insert(reason);
             self.found.notify_one();
         }
     }

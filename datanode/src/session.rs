@@ -86,6 +86,9 @@ async fn register(node: &Node) -> Result<Duration, StoreError> {
     };
     let answer = node.namenode.register(request).await?;
     meet(node, &answer.cluster_id, answer.namenode_epoch).await?;
+    if identity.namenode_epoch.0 != answer.namenode_epoch {
+        node.bad_replicas.tell_again(node.volume.suspects());
+    }
     if answer.next_sequence > journal_next.0 {
         // Our next events would be taken for old ones and dropped. Only a new journal gets out of that.
         node.volume

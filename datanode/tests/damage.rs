@@ -167,3 +167,23 @@ async fn i05_damage_found_while_the_namenode_is_away_is_told_when_it_returns() {
     reported_as_bad(&namenode, &node, &hash).await;
     node.stop().await;
 }
+
+#[tokio::test]
+async fn i05_a_namenode_that_comes_back_is_told_again_of_what_is_still_bad() {
+    let namenode = FakeNamenode::start().await;
+    let node = TestNode::start(&namenode).await;
+    let (healed, bad) = (content(1, 300_000), content(2, 300_000));
+    let healed_hash = put(&node, 3, &healed).await;
+    let bad_hash = put(&node, 4, &bad).await;
+    for hash in [&healed_hash, &bad_hash] {
+        node.damage(hash, 200_000);
+        read(&node, hash, 0, 0).await.1.unwrap_err();
+        reported_as_bad(&namenode, &node, hash).await;
+    }
+    put(&node, 5, &healed).await;
+    let namenode = FakeNamenode::restart(namenode.stop().await).await;
+    reported_as_bad(&namenode, &node, &bad_hash).await;
+    namenode.view(node.id(), |view| {
+        assert!(!view.bad_replicas.contains(&healed_hash));
+    });
+}

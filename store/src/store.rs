@@ -199,6 +199,12 @@ impl Store {
         self.inner.volume.failure().map(str::to_owned)
     }
 
+    /// Replicas that were seen to be damaged since the root was opened, and neither replaced nor read whole and found right
+    /// since then. At most 4096; others are seen again when they are read.
+    pub fn suspects(&self) -> Vec<ContentHash> {
+        self.inner.suspects.list()
+    }
+
     /// The layout of the root.
     pub fn layout(&self) -> Layout {
         self.inner.volume.layout

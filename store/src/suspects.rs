@@ -31,6 +31,10 @@ impl Suspects {
         self.hashes().contains(hash)
     }
 
+    pub(crate) fn list(&self) -> Vec<ContentHash> {
+        self.hashes().iter().copied().collect()
+    }
+
     fn hashes(&self) -> MutexGuard<'_, BTreeSet<ContentHash>> {
         self.hashes.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -197,6 +197,11 @@ impl Volume {
             .unwrap_or(false)
     }
 
+    /// Replicas that were seen to be damaged and are still in their places. Does not block.
+    pub(crate) fn suspects(&self) -> Vec<ContentHash> {
+        self.store.suspects()
+    }
+
     /// Space and replicas; the load is for others to say.
     pub(crate) fn stats(&self) -> NodeStats {
         let space = self.store.space();

@@ -88,15 +88,15 @@ impl FakeNamenode {
         (self.address, self.state)
     }
 
-    /// Comes back at its address with the next epoch, knowing no session.
+    /// Comes back at its address with the next epoch, knowing no session and, as the real one, no bad replica.
     pub async fn restart((address, state): (SocketAddr, Arc<Mutex<State>>)) -> Self {
         {
             let mut state = state.lock().unwrap();
             state.epoch += 1;
-            state
-                .nodes
-                .values_mut()
-                .for_each(|node| node.registered = false);
+            for node in state.nodes.values_mut() {
+                node.registered = false;
+                node.bad_replicas.clear();
+            }
         }
         Self::serve(&address.to_string(), state).await
     }
