@@ -23,7 +23,8 @@ pub struct ClientConfig {
     /// A datanode that delivers no byte for this long is given up and another one is read, in milliseconds.
     pub read_progress_timeout_ms: u64,
     /// A datanode that takes no byte for this long is given up, in milliseconds. Longer, since a disk that writes back may
-    /// stand still for a while.
+    /// stand still for a while; and 5 s a replica where that is more, since the nodes in front of a stuck one need that to
+    /// find it.
     pub write_progress_timeout_ms: u64,
 }
 

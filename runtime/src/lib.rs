@@ -8,6 +8,7 @@ mod cuttable;
 mod environment;
 mod network;
 mod offload;
+mod patience;
 mod server;
 mod tasks;
 
@@ -15,5 +16,6 @@ pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use environment::Environment;
 pub use network::{Channels, Dial, tcp_dial};
 pub use offload::{Offload, OffloadError};
+pub use patience::{answer_limit, progress_limit};
 pub use server::{BoundServer, ServeError, bind, grpc_server, serve_grpc};
 pub use tasks::Tasks;

@@ -14,16 +14,13 @@ use richardstore_proto::{
     ClusterId, DataNodeInfo, ErrorCode, FileInfo, Generation, PipelineResult, StoreError,
     WriteTrailer,
 };
-use richardstore_runtime::Channels;
+use richardstore_runtime::{Channels, answer_limit, progress_limit};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 /// Messages that wait for the connection. Two keep it busy; more would only be memory.
 const QUEUED_MESSAGES: usize = 2;
-/// Slowest rate, in bytes a second, at which a node is expected to sync or copy a whole file.
-const SLOWEST_BYTES_PER_SECOND: u64 = 8 << 20;
-const LONGEST_SYNC: Duration = Duration::from_secs(60);
 
 type Answer = Result<tonic::Response<wire::WriteFileResult>, tonic::Status>;
 
@@ -41,6 +38,8 @@ pub(crate) struct WriteDescription {
 pub(crate) struct PipelineWrite {
     parts: mpsc::Sender<wire::WriteFileRequestPart>,
     answer: Pin<Box<dyn Future<Output = Answer> + Send>>,
+    /// The head and those behind it.
+    nodes: usize,
     progress_timeout: Duration,
 }
 
@@ -58,13 +57,25 @@ impl PipelineWrite {
     ) -> Result<Self, StoreError> {
         let mut client = connect(channels, head)?;
         let (parts, queue) = mpsc::channel(QUEUED_MESSAGES);
-        let mut stream = Self {
-            parts,
-            answer: Box::pin(async move { client.write_file(ReceiverStream::new(queue)).await }),
-            progress_timeout,
-        };
+        let answer = Box::pin(async move { client.write_file(ReceiverStream::new(queue)).await });
+        let mut stream = Self::over(parts, answer, 1 + rest.len(), progress_timeout);
         stream.send_part(Part::Header(header(rest, write))).await?;
         Ok(stream)
+    }
+
+    /// `progress_timeout` grows with a chain whose nodes need longer than that to find the one of them that is stuck.
+    fn over(
+        parts: mpsc::Sender<wire::WriteFileRequestPart>,
+        answer: Pin<Box<dyn Future<Output = Answer> + Send>>,
+        nodes: usize,
+        progress_timeout: Duration,
+    ) -> Self {
+        Self {
+            parts,
+            answer,
+            nodes,
+            progress_timeout: progress_timeout.max(progress_limit(nodes)),
+        }
     }
 
     /// Sends bytes, waiting while the chain is slower than the source.
@@ -84,9 +95,14 @@ impl PipelineWrite {
         trailer: WriteTrailer,
     ) -> Result<PipelineResult, StoreError> {
         self.send_part(Part::Trailer(trailer.into())).await?;
-        let Self { parts, answer, .. } = self;
+        let Self {
+            parts,
+            answer,
+            nodes,
+            ..
+        } = self;
         drop(parts);
-        result_within(answer, longest_whole_file(trailer.size)).await
+        result_within(answer, answer_limit(nodes, trailer.size)).await
     }
 
     async fn send_part(&mut self, part: Part) -> Result<(), StoreError> {
@@ -131,7 +147,9 @@ pub(crate) async fn copy_file(
         cluster_id: write.cluster_id.to_string(),
         request_id: write.request_id.clone(),
     };
-    result_within(client.copy_file(request), longest_whole_file(file.size)).await
+    // The source, and the bytes twice: they are sent before they are synced.
+    let limit = answer_limit(1 + targets.len(), file.size.saturating_mul(2));
+    result_within(client.copy_file(request), limit).await
 }
 
 fn connect(
@@ -179,8 +197,42 @@ fn early(answer: Answer) -> StoreError {
     }
 }
 
-/// A whole file may have to reach the disk between the question and the answer; a node that vanished is noticed by
-/// keep-alive long before this.
-fn longest_whole_file(size: u64) -> Duration {
-    LONGEST_SYNC + Duration::from_secs(size / SLOWEST_BYTES_PER_SECOND)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    use richardstore_proto::{Blake3Root, ContentHash};
+
+    type Queue = mpsc::Receiver<wire::WriteFileRequestPart>;
+
+    /// A stream to a chain of `nodes`, the head of which says and takes nothing.
+    fn stuck(nodes: usize) -> (PipelineWrite, Queue) {
+        let (parts, queue) = mpsc::channel(QUEUED_MESSAGES);
+        let answer = Box::pin(std::future::pending());
+        let stream = PipelineWrite::over(parts, answer, nodes, Duration::from_secs(30));
+        (stream, queue)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_gives_up_the_node_behind_it_before_the_client_gives_up_the_head() {
+        let trailer = WriteTrailer {
+            hash: ContentHash::EMPTY,
+            blake3_root: Blake3Root::new([0; 32]),
+            size: 1 << 30,
+        };
+        for nodes in 2..12 {
+            let (stream, _queue) = stuck(nodes);
+            let begun = Instant::now();
+            stream.finish(trailer).await.unwrap_err();
+            let head = answer_limit(nodes - 1, trailer.size);
+            assert!(begun.elapsed() > head, "answer of {nodes} nodes");
+
+            let (mut stream, _queue) = stuck(nodes);
+            let begun = Instant::now();
+            while stream.send(Bytes::from_static(b"x")).await.is_ok() {}
+            let head = progress_limit(nodes - 1);
+            assert!(begun.elapsed() > head, "progress of {nodes} nodes");
+        }
+    }
 }

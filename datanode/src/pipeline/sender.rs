@@ -10,7 +10,7 @@ use richardstore_proto::wire::{self, write_file_request_part::Part};
 use richardstore_proto::{
     DataNodeInfo, ErrorCode, NodeFailure, NodeId, PipelineResult, StoreError, WriteTrailer,
 };
-use richardstore_runtime::Channels;
+use richardstore_runtime::{Channels, answer_limit, progress_limit};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,12 +20,6 @@ use super::header::WriteHeader;
 
 /// Messages between here and the socket. With chunks of 256 KiB this is the most that waits for a slow node.
 const QUEUED_PARTS: usize = 4;
-/// How long the next node may take nothing, for each node that the chain still has. It shrinks towards the end of the
-/// chain, so that the node in front of the stuck one gives it up, and not the one before that.
-const PROGRESS_PER_NODE: Duration = Duration::from_secs(5);
-/// How long the answer may take after the trailer: the last syncs of a large file on a busy disk. A peer that is gone is
-/// noticed much earlier, by keep-alive.
-const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// How long to wait for the reason after a stream broke.
 const REASON_LIMIT: Duration = Duration::from_secs(1);
 
@@ -96,7 +90,7 @@ impl PipelineSender {
             State::Failed(error) => Err(error),
             State::Sending { parts, answer } => {
                 drop(parts);
-                answered(ANSWER_LIMIT, answer).await
+                answered(answer_limit(self.chain.len(), trailer.size), answer).await
             }
         };
         settle(&self.chain, answer)
@@ -106,8 +100,7 @@ impl PipelineSender {
         let State::Sending { parts, .. } = &self.state else {
             return;
         };
-        let nodes = u32::try_from(self.chain.len()).unwrap_or(u32::MAX);
-        let limit = PROGRESS_PER_NODE.saturating_mul(nodes);
+        let limit = progress_limit(self.chain.len());
         match timeout(limit, parts.send(part(message))).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => self.fail_with_reason().await,
@@ -279,6 +272,38 @@ mod tests {
         let result = sender.finish(trailer).await;
         assert_eq!(result.failed[0].code, ErrorCode::RequestTimeout);
         drop(stuck);
+    }
+
+    /// How long a sender waits for the answer of a chain of `nodes` that never comes.
+    async fn waits_for_answer(nodes: u8, trailer: WriteTrailer) -> Duration {
+        let (parts, _queue) = mpsc::channel(QUEUED_PARTS);
+        let sender = PipelineSender {
+            chain: (1..=nodes).map(node).collect(),
+            channels: Channels::new(richardstore_runtime::tcp_dial()),
+            state: State::Sending {
+                parts,
+                answer: AbortOnDropHandle::new(tokio::spawn(std::future::pending())),
+            },
+        };
+        let begun = tokio::time::Instant::now();
+        let result = sender.finish(trailer).await;
+        assert_eq!(result.failed.len(), usize::from(nodes));
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_node_in_front_of_a_hung_one_gives_up_first() {
+        let trailer = WriteTrailer {
+            hash: richardstore_proto::ContentHash::EMPTY,
+            blake3_root: richardstore_proto::Blake3Root::new([0; 32]),
+            size: 1 << 30,
+        };
+        let mut behind = Duration::ZERO;
+        for nodes in 1..12 {
+            let waited = waits_for_answer(nodes, trailer).await;
+            assert!(waited > behind + Duration::from_secs(10), "{nodes} nodes");
+            behind = waited;
+        }
     }
 
     #[test]
