@@ -8,7 +8,7 @@ use std::time::Duration;
 use richardstore_proto::wire::{self, data_node_server::DataNodeServer};
 use richardstore_proto::{NodeId, StoreError};
 use richardstore_runtime::{
-    BoundServer, Environment, OffloadError, ServeError, bind, grpc_server, serve_grpc,
+    BoundServer, Environment, OffloadError, ServeError, grpc_server, serve_grpc,
 };
 use tonic::transport::server::Router;
 
@@ -74,7 +74,7 @@ impl Datanode {
     ) -> Result<Self, DatanodeError> {
         let opening = config.clone();
         let (volume, identity) = environment.offload.run(move || open(&opening)).await??;
-        let bound = bind(&config.listen).await?;
+        let bound = environment.bind(&config.listen).await?;
         let address = bound.address();
         let membership = Membership::new(config.dir.clone(), identity);
         let advertised = config.advertised(address);

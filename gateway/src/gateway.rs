@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use richardstore_client::Client;
-use richardstore_runtime::{Environment, ServeError, Tasks, bind};
+use richardstore_runtime::{Environment, ServeError, Tasks};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -62,11 +63,10 @@ impl Gateway {
             metrics,
             connections,
         })?;
-        let bound = bind(&listen).await?;
-        let address = bound.address();
+        let (listener, address) = listen_tcp(listen).await?;
         let tasks = Tasks::new();
         tasks.spawn(accept_connections(
-            bound.into_listener(),
+            listener,
             router,
             settings,
             tasks.clone(),
@@ -93,4 +93,15 @@ impl Gateway {
             self.tasks.stop(ABORT_LIMIT).await;
         }
     }
+}
+
+/// Clients of the gateway come over TCP, whatever the roles use among themselves.
+async fn listen_tcp(address: String) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let bound = async {
+        let listener = TcpListener::bind(&address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    let bound = bound.await;
+    bound.map_err(|source| ServeError::Bind { address, source })
 }

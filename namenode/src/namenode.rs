@@ -8,7 +8,7 @@ use richardstore_proto::ClusterId;
 use richardstore_proto::wire::name_node_server::NameNodeServer;
 use richardstore_proto::wire::{DESCRIPTOR, MAX_MESSAGE_BYTES};
 use richardstore_runtime::{
-    BoundServer, Environment, OffloadError, ServeError, Tasks, bind, grpc_server, serve_grpc,
+    BoundServer, Environment, OffloadError, ServeError, Tasks, grpc_server, serve_grpc,
 };
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -74,7 +74,7 @@ impl Namenode {
         environment: Environment,
     ) -> Result<Self, NamenodeError> {
         config.check()?;
-        let bound = bind(&config.listen).await?;
+        let bound = environment.bind(&config.listen).await?;
         let options = MetadataOptions {
             cache_bytes: config.cache_bytes,
             ..MetadataOptions::default()

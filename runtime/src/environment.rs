@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::{Channels, Offload, SharedClock, SystemClock, tcp_dial};
+use crate::{
+    BoundServer, Channels, Listen, Offload, ServeError, SharedClock, SystemClock, tcp_dial,
+    tcp_listen,
+};
 
 /// Clock, blocking work and network of one role. Cheap to clone.
 #[derive(Clone)]
@@ -13,6 +16,8 @@ pub struct Environment {
     pub offload: Offload,
     /// Connections to other roles.
     pub channels: Channels,
+    /// Connections from other roles.
+    pub listen: Listen,
 }
 
 impl Environment {
@@ -22,6 +27,15 @@ impl Environment {
             clock: Arc::new(SystemClock),
             offload: Offload::Threads,
             channels: Channels::new(tcp_dial()),
+            listen: tcp_listen(),
         }
+    }
+
+    /// Binds `address` (`host:port`, port 0 lets the network choose).
+    ///
+    /// # Errors
+    /// [`ServeError::Bind`] naming the address.
+    pub async fn bind(&self, address: &str) -> Result<BoundServer, ServeError> {
+        BoundServer::bind(&self.listen, address).await
     }
 }

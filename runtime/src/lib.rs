@@ -14,7 +14,7 @@ mod tasks;
 
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use environment::Environment;
-pub use network::{Channels, Dial, tcp_dial};
+pub use network::{ByteStream, Channels, Dial, Incoming, Listen, tcp_dial, tcp_listen};
 pub use offload::{Offload, OffloadError};
 pub use patience::{answer_limit, progress_limit};
 pub use server::{BoundServer, ServeError, bind, grpc_server, serve_grpc};

@@ -1,16 +1,20 @@
-//! [`Channels`]: gRPC connections to other roles, one per address, opened on first use and kept.
+//! [`Dial`], [`Listen`] and [`Channels`]: byte streams to and from other roles. The gRPC connections over them are opened on
+//! first use, one per address, and kept.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt};
 use hyper_util::rt::TokioIo;
 use richardstore_proto::{ErrorCode, StoreError};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Endpoint};
 
 /// Peers a process talks to at most; past it the pool starts anew, which costs reconnects and nothing else.
@@ -32,6 +36,31 @@ type DialFuture = Pin<Box<dyn Future<Output = io::Result<Box<dyn ByteStream>>> +
 
 /// Opens a byte stream to `host:port`. The seam where a simulation puts its own network.
 pub type Dial = Arc<dyn Fn(String) -> DialFuture + Send + Sync>;
+
+/// The byte streams that peers open to a bound address. Dropping it gives the address back.
+pub type Incoming = Pin<Box<dyn Stream<Item = io::Result<Box<dyn ByteStream>>> + Send>>;
+
+type ListenFuture = Pin<Box<dyn Future<Output = io::Result<(SocketAddr, Incoming)>> + Send>>;
+
+/// Binds `host:port`, where port 0 lets the network choose, and tells the real address. The other half of the seam that
+/// [`Dial`] is.
+pub type Listen = Arc<dyn Fn(String) -> ListenFuture + Send + Sync>;
+
+/// Listens over TCP, without Nagle's delay as [`tcp_dial`].
+pub fn tcp_listen() -> Listen {
+    Arc::new(|address| {
+        Box::pin(async move {
+            let listener = TcpListener::bind(&address).await?;
+            let address = listener.local_addr()?;
+            let incoming = TcpListenerStream::new(listener).map(|stream| {
+                let stream = stream?;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream) as Box<dyn ByteStream>)
+            });
+            Ok((address, Box::pin(incoming) as Incoming))
+        })
+    })
+}
 
 /// Dials over TCP, without Nagle's delay (it would stall small messages by 40 ms).
 pub fn tcp_dial() -> Dial {

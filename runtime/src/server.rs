@@ -4,14 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tokio_stream::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
 use crate::cuttable::Cuttable;
+use crate::network::{Incoming, Listen, tcp_listen};
 
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,42 +47,43 @@ pub enum ServeError {
 }
 
 /// A bound port, so that a role knows its address before it serves.
-#[derive(Debug)]
 pub struct BoundServer {
-    listener: TcpListener,
+    incoming: Incoming,
     address: SocketAddr,
 }
 
 impl BoundServer {
+    /// Binds `address` (`host:port`, port 0 lets the network choose) by `listen`.
+    ///
+    /// # Errors
+    /// [`ServeError::Bind`] naming the address.
+    pub async fn bind(listen: &Listen, address: &str) -> Result<Self, ServeError> {
+        match listen(address.to_owned()).await {
+            Ok((address, incoming)) => Ok(Self { incoming, address }),
+            Err(source) => Err(ServeError::Bind {
+                address: address.to_owned(),
+                source,
+            }),
+        }
+    }
+
     /// The address with the real port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
-
-    /// The listener itself, for servers that do not speak gRPC.
-    pub fn into_listener(self) -> TcpListener {
-        self.listener
-    }
 }
 
-/// Binds `address` (`host:port`, port 0 lets the kernel choose).
+/// Binds `address` over TCP, for who has no [`Environment`](crate::Environment).
 ///
 /// # Errors
 /// [`ServeError::Bind`] naming the address.
 pub async fn bind(address: &str) -> Result<BoundServer, ServeError> {
-    let failed = |source| ServeError::Bind {
-        address: address.to_owned(),
-        source,
-    };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    Ok(BoundServer { listener, address })
+    BoundServer::bind(&tcp_listen(), address).await
 }
 
 /// A gRPC server with the limits and windows that every role here uses.
 pub fn grpc_server() -> Server {
     Server::builder()
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -105,12 +105,8 @@ pub async fn serve_grpc(
 ) -> Result<(), ServeError> {
     let cut = CancellationToken::new();
     let for_streams = cut.clone();
-    // With an incoming stream of its own, tonic leaves socket options to the caller.
-    let incoming = paced(TcpListenerStream::new(bound.listener)).map(move |stream| {
-        let stream = stream?;
-        stream.set_nodelay(true)?;
-        io::Result::Ok(Cuttable::new(stream, for_streams.clone()))
-    });
+    let incoming = paced(bound.incoming)
+        .map(move |stream| Ok::<_, io::Error>(Cuttable::new(stream?, for_streams.clone())));
     let serving = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let cutting = async {
         stop.cancelled().await;

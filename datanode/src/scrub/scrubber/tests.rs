@@ -3,7 +3,7 @@ use super::*;
 use std::path::Path;
 
 use richardstore_proto::Generation;
-use richardstore_runtime::{Channels, Environment, ManualClock, Offload, tcp_dial};
+use richardstore_runtime::{Channels, Environment, ManualClock, Offload, tcp_dial, tcp_listen};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatanodeConfig;
@@ -32,6 +32,7 @@ fn start(directory: &Path, clock: &Arc<ManualClock>) -> Arc<Node> {
         clock: clock.clone(),
         offload: Offload::Inline,
         channels: Channels::new(tcp_dial()),
+        listen: tcp_listen(),
     };
     let membership = Membership::new(directory.to_owned(), identity);
     let address = "127.0.0.1:1".to_owned();
