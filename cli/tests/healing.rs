@@ -209,8 +209,12 @@ async fn i05_a_flipped_byte_is_never_served_and_is_made_good_again() {
     .unwrap();
     let aside = std::fs::read_dir(root.join("quarantine")).unwrap().count();
     assert_eq!(aside, 1, "the bad replica is kept for the operator");
-    let all = replicas_of_all(&cluster.http).await;
-    assert_eq!(all[&hash], (3, 3));
+    // The disk is ahead of the report that tells the namenode.
+    wait_until("it is on record again", Duration::from_secs(30), || async {
+        replicas_of_all(&cluster.http).await[&hash] == (3, 3)
+    })
+    .await
+    .unwrap();
     cluster.stop().await;
 }
 
