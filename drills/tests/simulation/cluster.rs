@@ -1,0 +1,71 @@
+//! The hosts of the simulation: a namenode, three datanodes and a spare one, on real directories.
+
+use std::path::{Path, PathBuf};
+
+use richardstore_datanode::{Datanode, DatanodeConfig, Identity};
+use richardstore_namenode::{Namenode, NamenodeConfig};
+use richardstore_proto::{NamenodeEpoch, NodeId, SessionEpoch};
+use turmoil::Sim;
+
+use crate::network::environment;
+
+/// The namenode's host.
+pub const NAMENODE: &str = "namenode";
+/// Where the namenode is reached.
+pub const NAMENODE_ADDRESS: &str = "namenode:9000";
+/// The datanodes' hosts. A file gets three replicas, so one of them is spare.
+pub const DATANODES: [&str; 4] = ["node-1", "node-2", "node-3", "node-4"];
+
+/// Adds namenode and datanodes to `sim`. They keep what they keep below `directory`, which survives their crashes.
+pub fn add_cluster(sim: &mut Sim<'_>, directory: &Path) {
+    let dir = directory.join(NAMENODE);
+    sim.host(NAMENODE, move || run_namenode(dir.clone()));
+    for (number, name) in (1..).zip(DATANODES) {
+        let dir = directory.join(name);
+        write_identity(&dir, number);
+        sim.host(name, move || run_datanode(name, dir.clone()));
+    }
+}
+
+/// A datanode makes up an id where it finds none, and its pauses between retries follow from that. With an id it was given
+/// they follow from the seed like all else.
+fn write_identity(dir: &Path, number: u8) {
+    let identity = Identity {
+        node_id: NodeId::new([number; 16]),
+        cluster_id: None,
+        session_epoch: SessionEpoch(0),
+        namenode_epoch: NamenodeEpoch(0),
+    };
+    std::fs::create_dir_all(dir).unwrap();
+    identity.save(dir).unwrap();
+}
+
+async fn run_namenode(dir: PathBuf) -> turmoil::Result {
+    let config = NamenodeConfig {
+        dir,
+        listen: "0.0.0.0:9000".to_owned(),
+        advertise: Some(NAMENODE_ADDRESS.to_owned()),
+        heartbeat_interval_ms: 500,
+        stale_after_ms: 2_500,
+        dead_after_ms: 8_000,
+        write_timeout_ms: 20_000,
+        cache_bytes: 1 << 20,
+        ..NamenodeConfig::default()
+    };
+    let namenode = Namenode::start(config, environment()).await?;
+    namenode.failed().await;
+    Err("the namenode could not go on".into())
+}
+
+async fn run_datanode(name: &str, dir: PathBuf) -> turmoil::Result {
+    let config = DatanodeConfig {
+        advertise: Some(format!("{name}:9100")),
+        name: name.to_owned(),
+        headroom_bytes: 0,
+        index_cache_bytes: 1 << 20,
+        ..DatanodeConfig::new(dir, "0.0.0.0:9100", NAMENODE_ADDRESS)
+    };
+    let datanode = Datanode::start(config, environment()).await?;
+    datanode.failed().await;
+    Err(format!("{name} could not go on: {:?}", datanode.failure()).into())
+}
