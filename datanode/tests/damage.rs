@@ -171,7 +171,11 @@ async fn i05_damage_found_while_the_namenode_is_away_is_told_when_it_returns() {
 #[tokio::test]
 async fn i05_a_namenode_that_comes_back_is_told_again_of_what_is_still_bad() {
     let namenode = FakeNamenode::start().await;
-    let node = TestNode::start(&namenode).await;
+    let mut node = TestNode::start(&namenode).await;
+    // The scrub would find it anew.
+    node.stop().await;
+    node.scrub_interval = Duration::ZERO;
+    node.restart().await;
     let (healed, bad) = (content(1, 300_000), content(2, 300_000));
     let healed_hash = put(&node, 3, &healed).await;
     let bad_hash = put(&node, 4, &bad).await;
