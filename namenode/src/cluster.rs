@@ -96,7 +96,10 @@ impl Cluster {
         if known.is_some_and(|node| node.session > record.session_epoch) {
             return;
         }
+        // The operator's wish arrives by its own event, and the record may have been read before it.
+        let admin = known.map_or(record.admin, |node| node.admin);
         let mut node = KnownNode::from_record(record, now_ms);
+        node.admin = admin;
         node.registered = true;
         node.forget_promises(now_ms);
         node.hear(stats, self.heartbeat_interval_ms, now_ms);
@@ -119,6 +122,13 @@ impl Cluster {
     pub fn moved(&mut self, index: NodeIndex, address: String) {
         if let Some(node) = self.nodes.get_mut(&index) {
             node.address = address;
+        }
+    }
+
+    /// Event: something else is wanted of a node, which is durable.
+    pub fn set_admin(&mut self, index: NodeIndex, admin: NodeAdmin) {
+        if let Some(node) = self.nodes.get_mut(&index) {
+            node.admin = admin;
         }
     }
 
@@ -217,9 +227,11 @@ impl Cluster {
             }
             match node.liveness(self.timeouts, now_ms) {
                 Liveness::Live => census.live += 1,
-                Liveness::Stale => census.stale += 1,
                 // An emptied node that was switched off is no fault.
-                Liveness::Dead if node.admin == NodeAdmin::Decommissioned => continue,
+                Liveness::Stale | Liveness::Dead if node.admin == NodeAdmin::Decommissioned => {
+                    continue;
+                }
+                Liveness::Stale => census.stale += 1,
                 Liveness::Dead => {
                     census.dead += 1;
                     continue;
@@ -262,6 +274,15 @@ impl Cluster {
     /// A node by its identity.
     pub fn by_id(&self, node_id: &NodeId) -> Option<&KnownNode> {
         self.nodes.get(self.by_id.get(node_id)?)
+    }
+
+    /// The nodes that an operator means by `text`: the one with that id, or all of that name.
+    pub fn named(&self, text: &str) -> Vec<&KnownNode> {
+        let id = text.parse::<NodeId>().ok();
+        if let Some(node) = id.and_then(|id| self.by_id(&id)) {
+            return vec![node];
+        }
+        self.iter().filter(|node| node.name == text).collect()
     }
 
     fn candidates(&self, now_ms: u64) -> Vec<Candidate> {
@@ -428,6 +449,19 @@ mod tests {
     }
 
     #[test]
+    fn a_registration_does_not_undo_what_the_operator_wants() {
+        let mut cluster = cluster(1);
+        cluster.set_admin(NodeIndex(1), NodeAdmin::Decommissioning);
+        cluster.registered(record(1, 2), stats(), 0);
+        let node = cluster.get(NodeIndex(1)).unwrap();
+        assert_eq!(node.admin, NodeAdmin::Decommissioning);
+        assert!(cluster.place(&[wanted(1)], &BTreeSet::new(), 0)[0].is_empty());
+        assert_eq!(cluster.named("node-1").len(), 1);
+        assert_eq!(cluster.named(&id(1).to_string()).len(), 1);
+        assert!(cluster.named("node-2").is_empty());
+    }
+
+    #[test]
     fn an_emptied_node_is_no_member_and_no_loss() {
         let mut cluster = cluster(1);
         let mut emptied = record(2, 1);
@@ -435,5 +469,7 @@ mod tests {
         cluster.registered(emptied, stats(), 0);
         let census = cluster.census(90_000);
         assert_eq!((census.members, census.dead), (1, 1));
+        let census = cluster.census(10_000);
+        assert_eq!((census.stale, census.dead), (1, 0), "only the other one");
     }
 }

@@ -8,7 +8,7 @@ use richardstore_proto::{
     NamenodeEpoch, NodeId, Sequence, SessionEpoch, StoreError,
 };
 
-use crate::record::{CommandRecordAction, NodeIndex};
+use crate::record::{CommandRecordAction, NodeAdmin, NodeIndex};
 
 /// A change. All times are milliseconds since the Unix epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +97,14 @@ pub enum Mutation {
         /// `host:port`.
         address: String,
     },
+    /// The operator wants something else of a datanode, or it was emptied. Only one that is being emptied becomes emptied, and
+    /// an emptied one is not emptied again: both are left as they are.
+    SetNodeAdmin {
+        /// Which.
+        index: NodeIndex,
+        /// What is wanted of it.
+        admin: NodeAdmin,
+    },
     /// The next events of a datanode's journal.
     ApplyReport {
         /// Whose.
@@ -175,6 +183,11 @@ pub enum Reply {
         next_sequence: Sequence,
         /// The journal is another one than before, or the node is new: only a full report says what it holds.
         journal_changed: bool,
+    },
+    /// To [`Mutation::SetNodeAdmin`].
+    NodeAdmin {
+        /// What is wanted of the node now.
+        admin: NodeAdmin,
     },
     /// To [`Mutation::ApplyReport`].
     Applied {

@@ -20,7 +20,7 @@ use crate::config::{ConfigError, NamenodeConfig};
 use crate::liveness::Timeouts;
 use crate::metadata::{Metadata, MetadataOptions, OpenError, ViewError};
 use crate::mutation::{Mutation, MutationError, Reply};
-use crate::repair::run_repair;
+use crate::repair::{run_emptying, run_repair};
 use crate::service::NameNodeService;
 use crate::shared::Shared;
 use crate::soft_state::SoftState;
@@ -105,7 +105,8 @@ impl Namenode {
         let (health, router) = routes(shared.clone()).await?;
         tasks.spawn(run_ticker(shared.clone()));
         tasks.spawn(run_expiry(shared.clone()));
-        tasks.spawn(run_repair(shared));
+        tasks.spawn(run_repair(shared.clone()));
+        tasks.spawn(run_emptying(shared));
         let serving_failed = CancellationToken::new();
         let (stopping, failed) = (tasks.stopping(), serving_failed.clone());
         tasks.spawn(async move {

@@ -2,7 +2,7 @@
 //!
 //! It ends when every node known at the start has registered again, or when the dead timeout has passed and enough of
 //! them have. A cluster without nodes has nothing to wait for. Once over it stays over: nodes that die later are
-//! repaired, not waited for. Reads and uploads do not wait for it.
+//! repaired, not waited for, unless the operator asks for it; who asks for it also has to end it. Reads and uploads do not wait for it.
 
 /// Of the nodes known at the start, the share that must be back when the dead timeout has passed, in percent. With fewer,
 /// an outage of the network or the power is more likely than the loss of so many disks.
@@ -12,6 +12,7 @@ const THRESHOLD_PERCENT: u64 = 50;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SafeMode {
     waiting: Option<Waiting>,
+    asked_for: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +31,19 @@ impl SafeMode {
                 back: 0,
                 known,
             }),
+            asked_for: false,
         }
+    }
+
+    /// The operator wants nothing to be copied or deleted.
+    pub fn enter(&mut self) {
+        self.asked_for = true;
+    }
+
+    /// The operator wants no more waiting.
+    pub fn leave(&mut self) {
+        self.waiting = None;
+        self.asked_for = false;
     }
 
     /// Takes in that `back` of the `known` nodes have registered. `true` when safe mode ended by this.
@@ -46,7 +59,7 @@ impl SafeMode {
         if over {
             self.waiting = None;
         }
-        over
+        over && !self.asked_for
     }
 
     /// The namenode was held up for `gap_ms`: nobody could come back in that time.
@@ -58,11 +71,14 @@ impl SafeMode {
 
     /// Commands are withheld.
     pub fn is_on(&self) -> bool {
-        self.waiting.is_some()
+        self.asked_for || self.waiting.is_some()
     }
 
     /// What it waits for, in words; `None` when it is over.
     pub fn reason(&self, now_ms: u64) -> Option<String> {
+        if self.asked_for {
+            return Some("an operator asked for it".to_owned());
+        }
         let waiting = self.waiting.as_ref()?;
         let left_ms = waiting.until_ms.saturating_sub(now_ms);
         let (back, known) = (waiting.back, waiting.known);
@@ -116,6 +132,21 @@ mod tests {
             safe_mode.reason(28_500).as_deref(),
             Some("1 of 3 known datanodes are back; waiting 2 s more for the others")
         );
+    }
+
+    #[test]
+    fn an_operator_ends_it_early_and_what_he_entered_only_he_ends() {
+        let mut safe_mode = SafeMode::at_start(3, 30_000);
+        safe_mode.leave();
+        assert!(!safe_mode.is_on());
+        let mut safe_mode = SafeMode::at_start(1, 30_000);
+        safe_mode.enter();
+        assert!(!safe_mode.observe(1, 1, 5));
+        assert!(safe_mode.is_on());
+        let reason = safe_mode.reason(5);
+        assert_eq!(reason.as_deref(), Some("an operator asked for it"));
+        safe_mode.leave();
+        assert_eq!((safe_mode.is_on(), safe_mode.reason(5)), (false, None));
     }
 
     #[test]

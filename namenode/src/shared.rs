@@ -31,6 +31,8 @@ pub struct Shared {
     pub address: String,
     /// What runs besides the calls, and the signal to stop.
     pub tasks: Tasks,
+    /// Held while what is wanted of a node changes, durably and in the soft state, so that the two agree.
+    pub node_admin: tokio::sync::Mutex<()>,
     soft: Mutex<SoftState>,
     started: Instant,
     reads: AtomicU64,
@@ -54,6 +56,7 @@ impl Shared {
             epoch,
             address,
             tasks,
+            node_admin: tokio::sync::Mutex::new(()),
             soft: Mutex::new(soft),
             started: Instant::now(),
             reads: AtomicU64::new(0),

@@ -4,7 +4,7 @@ use richardstore_proto::{ContentHash, NodeId, NodeState, NodeStats, SessionEpoch
 
 use crate::cluster::{Cluster, SessionRefusal, Transition};
 use crate::record::{FileRecord, NodeIndex, NodeRecord};
-use crate::repair::{Outage, RepairNotes};
+use crate::repair::{Drains, Outage, RepairNotes};
 use crate::safe_mode::SafeMode;
 use crate::suspects::Suspects;
 
@@ -22,6 +22,8 @@ pub struct SoftState {
     pub suspects: Suspects,
     /// What repair remembers.
     pub repair: RepairNotes,
+    /// How far the emptying of nodes is.
+    pub drains: Drains,
     outage: Outage,
     ticked_ms: u64,
 }
@@ -47,6 +49,7 @@ impl SoftState {
             safe_mode,
             suspects: Suspects::default(),
             repair: RepairNotes::default(),
+            drains: Drains::default(),
             outage: Outage::default(),
             ticked_ms: 0,
         }
@@ -95,6 +98,12 @@ impl SoftState {
         let there = self.cluster.there(now_ms);
         self.outage.observe(there, members, grace_ms, now_ms);
         !self.safe_mode.is_on() && !self.outage.is_on()
+    }
+
+    /// Event: the operator says that it goes on as it is. Nodes that are away are lost and not waited for.
+    pub fn leave_safe_mode(&mut self) {
+        self.safe_mode.leave();
+        self.outage.overrule();
     }
 
     /// Event: a node's journal told of these files, `true` for a removal.

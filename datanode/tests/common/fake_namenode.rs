@@ -324,6 +324,20 @@ impl NameNode for Service {
         }))
     }
 
+    async fn set_node_admin(
+        &self,
+        _: Request<wire::SetNodeAdminRequest>,
+    ) -> Result<Response<wire::SetNodeAdminResponse>, Status> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
+    async fn set_safe_mode(
+        &self,
+        _: Request<wire::SetSafeModeRequest>,
+    ) -> Result<Response<wire::SetSafeModeResponse>, Status> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
     async fn report_bad_replica(
         &self,
         request: Request<wire::ReportBadReplicaRequest>,

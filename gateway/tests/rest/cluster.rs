@@ -336,6 +336,20 @@ impl NameNode for Roles {
         unused()
     }
 
+    async fn set_node_admin(
+        &self,
+        _: Request<wire::SetNodeAdminRequest>,
+    ) -> Answer<wire::SetNodeAdminResponse> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
+    async fn set_safe_mode(
+        &self,
+        _: Request<wire::SetSafeModeRequest>,
+    ) -> Answer<wire::SetSafeModeResponse> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
     async fn report_bad_replica(
         &self,
         _: Request<wire::ReportBadReplicaRequest>,

@@ -66,6 +66,7 @@ pub(super) fn apply(batch: &mut Batch<'_>, mutation: &Mutation) -> Result<Reply,
             now_ms: *now_ms,
         }),
         Mutation::UpdateNode { index, address } => batch.update_node(*index, address),
+        Mutation::SetNodeAdmin { index, admin } => batch.set_node_admin(*index, *admin),
         Mutation::ApplyReport {
             index,
             session_epoch,

@@ -103,6 +103,26 @@ impl Batch<'_> {
         }
         Ok(Reply::Done)
     }
+
+    /// Takes in what is wanted of a node. That it was emptied is said by a walk which may have been overtaken by the
+    /// operator: it counts only while the node is being emptied.
+    pub fn set_node_admin(
+        &mut self,
+        index: NodeIndex,
+        admin: NodeAdmin,
+    ) -> Result<Reply, MutationError> {
+        let node = self.node(index)?;
+        let next = match (node.admin, admin) {
+            (NodeAdmin::InService, NodeAdmin::Decommissioned) => NodeAdmin::InService,
+            (NodeAdmin::Decommissioned, NodeAdmin::Decommissioning) => NodeAdmin::Decommissioned,
+            (_, wanted) => wanted,
+        };
+        if node.admin != next {
+            node.admin = next;
+            self.touch();
+        }
+        Ok(Reply::NodeAdmin { admin: next })
+    }
 }
 
 #[cfg(test)]
@@ -160,6 +180,39 @@ mod tests {
             })
         );
         assert_eq!(fixture.view().node(NodeIndex(2)).unwrap(), before);
+    }
+
+    #[test]
+    fn a_node_is_emptied_only_while_it_is_being_emptied_and_stays_so_until_it_is_wanted_again() {
+        use NodeAdmin::{Decommissioned, Decommissioning, InService};
+        let fixture = Fixture::new();
+        let steps = [
+            (Decommissioned, InService),
+            (Decommissioning, Decommissioning),
+            (InService, InService),
+            (Decommissioning, Decommissioning),
+            (Decommissioned, Decommissioned),
+            (Decommissioning, Decommissioned),
+        ];
+        let set = |index, admin| {
+            fixture.apply(Mutation::SetNodeAdmin {
+                index: NodeIndex(index),
+                admin,
+            })
+        };
+        for (wanted, admin) in steps {
+            assert_eq!(set(2, wanted), Ok(Reply::NodeAdmin { admin }));
+        }
+        fixture.apply(registration(2, 2, JOURNAL)).unwrap();
+        let node = fixture.view().node(NodeIndex(2)).unwrap().unwrap();
+        assert_eq!(
+            node.admin, Decommissioned,
+            "a restart of it changes nothing"
+        );
+        let reply = Reply::NodeAdmin { admin: InService };
+        assert_eq!(set(2, InService), Ok(reply));
+        let unknown = Err(MutationError::NodeUnknown(NodeIndex(9)));
+        assert_eq!(set(9, Decommissioning), unknown);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use richardstore_proto::{CommandId, ContentHash, Generation};
 
 use super::codec;
 use super::tables::{
-    COMMANDS, HashKey, NODE_FILES, OVER_REPLICATED, REPAIRS, UNDER_REPLICATED, ViewError,
+    COMMANDS, HashKey, NODE_FILES, OVER_REPLICATED, REPAIRS, UNDER_REPLICATED, ViewError, WRITES,
     node_file_key, read_command, split_node_file_key,
 };
 use super::view::{View, guarded};
@@ -105,6 +105,42 @@ impl View {
             }
             Ok(under_way)
         })
+    }
+
+    /// The copy, trim or quarantine that is under way for a file.
+    ///
+    /// # Errors
+    /// As all methods of [`View`].
+    pub fn repair_of(&self, hash: &ContentHash) -> Result<Option<CommandRecord>, ViewError> {
+        guarded(|| {
+            let work = self.table(REPAIRS)?.get(hash.as_bytes())?;
+            let Some(key) = work.map(|work| work.value()) else {
+                return Ok(None);
+            };
+            read_command(&self.table(COMMANDS)?, key)
+        })
+    }
+
+    /// Whether a write that was allocated before `generation` is in flight.
+    ///
+    /// # Errors
+    /// As all methods of [`View`].
+    pub fn write_open_before(&self, generation: Generation) -> Result<bool, ViewError> {
+        guarded(|| {
+            let writes = self.table(WRITES)?;
+            let first = writes.first()?;
+            // A row is removed with its last write, so the first row has one. That it may be a later one of the same row
+            // only makes the answer careful.
+            Ok(first.is_some_and(|(first, _)| first.value() < generation.0))
+        })
+    }
+
+    /// The generation of the next write.
+    ///
+    /// # Errors
+    /// As all methods of [`View`].
+    pub fn next_generation(&self) -> Result<Generation, ViewError> {
+        Ok(Generation(self.counters()?.next_generation))
     }
 
     /// The command of this id, if the node has not confirmed it.

@@ -52,6 +52,9 @@ impl Case {
 pub struct RepairNode {
     /// As placement sees it.
     pub candidate: Candidate,
+    /// It is being emptied, or was: its replicas can be read and count for nothing. Kept beside its state, in which
+    /// silence outranks this.
+    pub draining: bool,
     /// What it is believed to hold was checked since it came.
     pub fresh: bool,
     /// Reads under way there.
@@ -79,7 +82,7 @@ pub struct Limits {
 impl RepairNode {
     /// Its good replicas count.
     pub fn counts(&self) -> bool {
-        matches!(self.candidate.state, NodeState::Live | NodeState::Stale)
+        !self.draining && matches!(self.candidate.state, NodeState::Live | NodeState::Stale)
     }
 
     /// It takes commands now.
@@ -90,7 +93,10 @@ impl RepairNode {
 
     /// What is believed of it can be relied on when something is to be removed elsewhere.
     pub fn is_trusted(&self) -> bool {
-        self.fresh && self.candidate.registered && self.candidate.state == NodeState::Live
+        self.fresh
+            && !self.draining
+            && self.candidate.registered
+            && self.candidate.state == NodeState::Live
     }
 
     /// It may begin a copy of `bytes`.

@@ -3,10 +3,13 @@
 //! - `plan` decides, purely: which copies, trims and quarantines to order for the files it is shown, as `case`s.
 //! - `notes` and `outage` are soft state: what was tried in vain, what was ordered and not reported yet, and whether so
 //!   many nodes are away that copying would be the wrong answer.
+//! - `drain` counts what still needs a datanode that is being emptied, purely; `emptying` feeds it.
 //! - `sweep` remembers how far each list of files has been looked through; `survey` reads the
 //!   next pages of them; `round` feeds the plan and issues its commands.
 
 mod case;
+mod drain;
+mod emptying;
 mod notes;
 mod outage;
 mod plan;
@@ -14,6 +17,8 @@ mod round;
 mod survey;
 mod sweep;
 
+pub use drain::{Drain, Drains, Tally};
+pub use emptying::run_emptying;
 pub use notes::{Progress, RepairNotes};
 pub use outage::Outage;
 pub use plan::still_safe;

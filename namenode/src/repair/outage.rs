@@ -17,27 +17,39 @@ pub enum Outage {
         /// Those that are not back by then are taken for lost.
         until_ms: u64,
     },
+    /// They are away, and the operator said not to wait for them.
+    Overruled,
 }
 
 impl Outage {
     /// Takes in that `there` of the `members` of the cluster are not dead; `grace_ms` is the dead timeout.
     pub fn observe(&mut self, there: u64, members: u64, grace_ms: u64, now_ms: u64) {
         *self = if there.saturating_mul(2) < members {
-            Self::Out
+            match *self {
+                Self::Overruled => Self::Overruled,
+                Self::None | Self::Out | Self::Returning { .. } => Self::Out,
+            }
         } else {
             match *self {
                 Self::Out if there < members => Self::Returning {
                     until_ms: now_ms.saturating_add(grace_ms),
                 },
                 Self::Returning { until_ms } if there < members && now_ms < until_ms => *self,
-                Self::None | Self::Out | Self::Returning { .. } => Self::None,
+                Self::None | Self::Out | Self::Returning { .. } | Self::Overruled => Self::None,
             }
         };
     }
 
+    /// The operator says that those away are lost. Holds until half of the nodes are there.
+    pub fn overrule(&mut self) {
+        if self.is_on() {
+            *self = Self::Overruled;
+        }
+    }
+
     /// Repair rests.
     pub fn is_on(&self) -> bool {
-        *self != Self::None
+        matches!(self, Self::Out | Self::Returning { .. })
     }
 }
 
@@ -59,5 +71,17 @@ mod tests {
         assert!(!observe(3, 2_030), "the fourth is lost");
         assert!(observe(0, 3_000) && observe(2, 3_001));
         assert!(!observe(4, 3_002), "all are back");
+    }
+
+    #[test]
+    fn an_operator_ends_the_wait_for_this_outage_and_no_other() {
+        let mut outage = Outage::default();
+        outage.observe(1, 4, 30, 0);
+        outage.overrule();
+        outage.observe(1, 4, 30, 1);
+        assert!(!outage.is_on());
+        outage.observe(3, 4, 30, 2);
+        outage.observe(1, 4, 30, 3);
+        assert!(outage.is_on());
     }
 }

@@ -259,6 +259,10 @@ mod tests {
                 available_bytes: 100 << 30,
                 load: 0,
             },
+            draining: matches!(
+                state,
+                NodeState::Decommissioning | NodeState::Decommissioned
+            ),
             fresh: true,
             active_reads: 0,
             streams: 0,
@@ -387,6 +391,35 @@ mod tests {
         assert_eq!(commands[0].0, NodeIndex(2));
         let alone = nodes([stale(1), live(2), dead(3)]);
         assert_eq!(planned(vec![case(3, [held(1)])], alone), []);
+    }
+
+    #[test]
+    fn i06_a_node_that_is_emptied_is_a_source_and_counts_for_nothing() {
+        let emptied = [NodeState::Decommissioning, NodeState::Decommissioned];
+        for state in emptied {
+            let all = nodes([node(1, state), live(2), live(3), live(4)]);
+            let two_elsewhere = case(1, [held(1), held(2), held(3)]);
+            let only_there = case(2, [held(1)]);
+            let enough = case(3, [held(1), held(2), held(3), held(4)]);
+            let commands = planned(vec![two_elsewhere, only_there, enough], all);
+            let [(_, to_all), to_one] = &commands[..] else {
+                panic!("{commands:?}");
+            };
+            let CommandRecordAction::Replicate {
+                hash: first,
+                targets,
+            } = to_all
+            else {
+                panic!("{to_all:?}");
+            };
+            assert_eq!((*first, targets.len()), (hash(2), 3));
+            assert_eq!(to_one.1, copies(2, 1, &[4]).1);
+        }
+        let mut silent = node(1, NodeState::Stale);
+        silent.draining = true;
+        let all = nodes([silent, live(2), live(3), live(4)]);
+        let case = case(1, [held(1), held(2), held(3)]);
+        assert_eq!(planned(vec![case], all), [copies(2, 1, &[4])]);
     }
 
     #[test]

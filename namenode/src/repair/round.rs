@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use richardstore_proto::{CommandId, ContentHash, StoreError};
+use richardstore_proto::{CommandId, ContentHash, NodeState, StoreError};
 
 use super::case::{Case, Holding, Limits, RepairNode};
 use super::notes::Progress;
@@ -18,7 +18,7 @@ use crate::known_node::KnownNode;
 use crate::liveness::Timeouts;
 use crate::metadata::RepairUnderWay;
 use crate::mutation::{CommandEnd, Mutation};
-use crate::record::{CommandRecordAction, FileRecord, NodeIndex};
+use crate::record::{CommandRecordAction, FileRecord, NodeAdmin, NodeIndex};
 use crate::shared::{Shared, offload_failed};
 use crate::soft_state::SoftState;
 use crate::ticker::Ticks;
@@ -194,7 +194,7 @@ impl Rounds {
             let since_ms = *self.since.entry(repair.id).or_insert(now_ms);
             let dead = nodes
                 .get(&repair.node)
-                .is_none_or(|node| !node.counts() && !node.takes_commands());
+                .is_none_or(|node| node.candidate.state == NodeState::Dead);
             let action = &repair.record.action;
             let limit_ms = COPY_TIMEOUT_MS.saturating_add(size >> 10);
             let late = now_ms.saturating_sub(since_ms) >= limit_ms;
@@ -251,7 +251,7 @@ impl Rounds {
     }
 }
 
-fn case(
+pub(super) fn case(
     soft: &SoftState,
     hash: ContentHash,
     record: &FileRecord,
@@ -276,7 +276,7 @@ fn case(
     }
 }
 
-fn repair_node(
+pub(super) fn repair_node(
     node: &KnownNode,
     allowance_bytes: i64,
     timeouts: Timeouts,
@@ -284,6 +284,7 @@ fn repair_node(
 ) -> RepairNode {
     RepairNode {
         candidate: node.candidate(timeouts, now_ms),
+        draining: node.admin != NodeAdmin::InService,
         fresh: node.report.is_fresh(),
         active_reads: u64::from(node.stats.active_reads),
         streams: 0,

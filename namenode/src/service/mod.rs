@@ -1,6 +1,6 @@
 //! The gRPC face of the namenode. This file only maps calls to functions: `allocations`, `writes` and `files` are what clients
 //! ask,
-//! `nodes`, `commands` and `reports` what datanodes ask, `cluster` and `dump` what operators
+//! `nodes`, `commands` and `reports` what datanodes ask, `cluster`, `operators` and `dump` what operators
 //! ask.
 
 mod allocations;
@@ -9,6 +9,7 @@ mod commands;
 mod dump;
 mod files;
 mod nodes;
+mod operators;
 mod reports;
 mod writes;
 
@@ -122,6 +123,20 @@ impl NameNode for NameNodeService {
         request: Request<wire::DumpRequest>,
     ) -> Result<Response<Self::DumpStream>, Status> {
         call!(self, request, dump::dump)
+    }
+
+    async fn set_node_admin(
+        &self,
+        request: Request<wire::SetNodeAdminRequest>,
+    ) -> Result<Response<wire::SetNodeAdminResponse>, Status> {
+        call!(self, request, operators::set_node_admin)
+    }
+
+    async fn set_safe_mode(
+        &self,
+        request: Request<wire::SetSafeModeRequest>,
+    ) -> Result<Response<wire::SetSafeModeResponse>, Status> {
+        call!(self, request, operators::set_safe_mode)
     }
 
     async fn register(

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
+mod decommission;
 mod fixture;
 mod operators;
 mod registration;
