@@ -14,7 +14,7 @@ Exit codes:
     0  done; a role was told to stop and did
     1  failed
     2  wrong usage
-    3  no such file
+    3  no such file or datanode
     4  the store is not available now; trying again may help
     5  bytes that are not what their hash says
   130  interrupted, or told to stop a second time

@@ -66,6 +66,7 @@ async fn dispatch(command: Command, output: Output) -> Result<()> {
         Command::Rm(arguments) => commands::rm::run(arguments, output, stop).await,
         Command::Ls(arguments) => commands::ls::run(arguments, output, stop).await,
         Command::Stat(arguments) => commands::stat::run(arguments, output, stop).await,
+        Command::Admin(arguments) => commands::admin::run(arguments, output, stop).await,
         Command::Health(arguments) => commands::health::run(arguments, output, stop).await,
         Command::Completions(arguments) => commands::completions::run(&arguments),
     }

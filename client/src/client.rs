@@ -13,7 +13,8 @@ use crate::error::{ClientError, SourceError};
 use crate::get::{FirstByteTimes, GetOptions, GetStream};
 use crate::namenode::NameNode;
 use crate::put::{PutOptions, PutOutcome};
-use crate::status::{ClusterInfo, FilePage, NodeStatus};
+use crate::status::{ClusterInfo, FilePage, NodeAdminStatus, NodeStatus, SafeModeStatus};
+use crate::wishes::{NodeWish, SafeModeWish};
 
 /// Where the cluster is, and how patient to be with it.
 #[derive(Debug, Clone)]
@@ -150,6 +151,27 @@ impl Client {
     /// The namenode is away.
     pub async fn info(&self) -> Result<ClusterInfo, ClientError> {
         self.shared.namenode.info().await
+    }
+
+    /// Has the datanode with this id or name emptied, or puts it back in service, and says how far it is. Asking again changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// No such datanode, several of that name, or the namenode is away.
+    pub async fn set_node_admin(
+        &self,
+        node: &str,
+        wish: NodeWish,
+    ) -> Result<NodeAdminStatus, ClientError> {
+        self.shared.namenode.set_node_admin(node, wish).await
+    }
+
+    /// Enters or leaves safe mode, or only asks whether it is on.
+    ///
+    /// # Errors
+    /// The namenode is away.
+    pub async fn set_safe_mode(&self, wish: SafeModeWish) -> Result<SafeModeStatus, ClientError> {
+        self.shared.namenode.set_safe_mode(wish).await
     }
 
     /// The records of one metadata table as JSON lines, from one snapshot.

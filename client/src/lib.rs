@@ -13,10 +13,15 @@ mod namenode;
 mod put;
 mod retry;
 mod status;
+mod wishes;
 
 pub use client::{Client, ClientConfig};
 pub use content_hasher::{ContentDigest, ContentHasher};
 pub use error::{ClientError, SourceError};
 pub use get::{GetOptions, GetStream};
 pub use put::{Progress, PutOptions, PutOutcome};
-pub use status::{ClusterInfo, FilePage, FileStatus, NodeStatus, ReplicaStatus};
+pub use status::{
+    BlockingFile, ClusterInfo, FilePage, FileStatus, NodeAdminStatus, NodeStatus, ReplicaStatus,
+    SafeModeStatus,
+};
+pub use wishes::{NodeWish, SafeModeWish};

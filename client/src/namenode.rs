@@ -11,7 +11,8 @@ use tonic::transport::Channel;
 
 use crate::error::ClientError;
 use crate::retry::{INTERACTIVE, ONCE, PATIENT, Retry};
-use crate::status::{ClusterInfo, FilePage, NodeStatus};
+use crate::status::{ClusterInfo, FilePage, NodeAdminStatus, NodeStatus, SafeModeStatus};
+use crate::wishes::{NodeWish, SafeModeWish};
 
 /// Entries of one page of a listing at most, and allocations of one answer.
 const MAX_PAGE: usize = 10_000;
@@ -258,6 +259,41 @@ impl NameNode {
             })
             .await?;
         ClusterInfo::try_from(response).map_err(self.malformed("Info"))
+    }
+
+    /// Idempotent, so that an answer that got lost is asked for again.
+    pub(crate) async fn set_node_admin(
+        &self,
+        node: &str,
+        wish: NodeWish,
+    ) -> Result<NodeAdminStatus, ClientError> {
+        let response = self
+            .call(INTERACTIVE, "SetNodeAdmin", |mut client, _| {
+                let request = wire::SetNodeAdminRequest {
+                    node: node.to_owned(),
+                    action: wire::NodeAction::from(wish).into(),
+                };
+                async move { client.set_node_admin(request).await }
+            })
+            .await?;
+        NodeAdminStatus::try_from(response).map_err(self.malformed("SetNodeAdmin"))
+    }
+
+    pub(crate) async fn set_safe_mode(
+        &self,
+        wish: SafeModeWish,
+    ) -> Result<SafeModeStatus, ClientError> {
+        let action = wire::SafeModeAction::from(wish).into();
+        let response = self
+            .call(INTERACTIVE, "SetSafeMode", |mut client, _| async move {
+                let request = wire::SetSafeModeRequest { action };
+                client.set_safe_mode(request).await
+            })
+            .await?;
+        Ok(SafeModeStatus {
+            on: response.on,
+            reason: response.reason,
+        })
     }
 
     pub(crate) async fn dump(

@@ -6,6 +6,9 @@ use richardstore_proto::{
 };
 use serde::{Serialize, Serializer};
 
+/// Files that an answer names as blocking, at most.
+const MAX_BLOCKING: usize = 1_000;
+
 /// A datanode as the namenode sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeStatus {
@@ -84,6 +87,47 @@ pub struct ClusterInfo {
     pub version: String,
     /// The namenode's `host:port`.
     pub address: String,
+}
+
+/// What is wanted of a datanode, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeAdminStatus {
+    /// Its identity.
+    #[serde(serialize_with = "as_text")]
+    pub node_id: NodeId,
+    /// A name for people.
+    pub name: String,
+    /// `in_service`, `decommissioning` or `decommissioned`.
+    pub admin: String,
+    /// Replicas on it, as the namenode counts them.
+    pub replicas: u64,
+    /// Everything on it was looked at since it began: `blocking` is exact.
+    pub checked: bool,
+    /// Files that still need it.
+    pub blocking: u64,
+    /// Some of those.
+    pub first: Vec<BlockingFile>,
+    /// Writes that may have been placed on it are not over.
+    pub writes_in_flight: bool,
+}
+
+/// A file that still needs a datanode that is being emptied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BlockingFile {
+    /// The file.
+    #[serde(serialize_with = "as_text")]
+    pub hash: ContentHash,
+    /// Why.
+    pub reason: String,
+}
+
+/// Whether nothing may be copied or deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SafeModeStatus {
+    /// It is so.
+    pub on: bool,
+    /// What it waits for; empty where it is off.
+    pub reason: String,
 }
 
 /// One page of a listing, in the order of the hashes.
@@ -186,6 +230,29 @@ impl TryFrom<wire::NodeStatus> for NodeStatus {
             last_report_age_ms: Some(status.last_report_age_ms).filter(|&age| age != u64::MAX),
             commands_pending: status.commands_pending,
             session_epoch: SessionEpoch(status.session_epoch),
+        })
+    }
+}
+
+impl TryFrom<wire::SetNodeAdminResponse> for NodeAdminStatus {
+    type Error = WireError;
+
+    fn try_from(status: wire::SetNodeAdminResponse) -> Result<Self, WireError> {
+        let file = |file: wire::BlockingFile| -> Result<BlockingFile, WireError> {
+            Ok(BlockingFile {
+                hash: wire::hash_field("hash", &file.hash)?,
+                reason: file.reason,
+            })
+        };
+        Ok(Self {
+            node_id: wire::node_id_field("node_id", &status.node_id)?,
+            name: status.name,
+            admin: status.admin,
+            replicas: status.replicas,
+            checked: status.checked,
+            blocking: status.blocking,
+            first: wire::list_field("first", status.first, MAX_BLOCKING, file)?,
+            writes_in_flight: status.writes_in_flight,
         })
     }
 }

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 pub use self::address::{Listen, NAMENODE_PORT, NamenodeAddress};
 pub use self::tuning::{DatanodeTuning, GatewayTuning, NamenodeTuning};
 use crate::commands::{
-    completions, datanode, dev, gateway, get, health, ls, namenode, put, rm, stat,
+    admin, completions, datanode, dev, gateway, get, health, ls, namenode, put, rm, stat,
 };
 use crate::exit::EXIT_CODES;
 use crate::logging::LogFormat;
@@ -58,6 +58,8 @@ pub enum Command {
     Ls(ls::LsArguments),
     /// Show a file and where its replicas are
     Stat(stat::StatArguments),
+    /// Change a running cluster: decommission a datanode, leave safe mode
+    Admin(admin::AdminArguments),
     /// Ask a role whether it serves
     Health(health::HealthArguments),
     /// Print a completion script for a shell
@@ -76,6 +78,7 @@ impl Command {
             | Self::Rm(_)
             | Self::Ls(_)
             | Self::Stat(_)
+            | Self::Admin(_)
             | Self::Health(_)
             | Self::Completions(_) => "error",
         }
@@ -94,8 +97,9 @@ mod tests {
 
     #[test]
     fn every_flag_has_an_environment_variable() {
-        let command = Arguments::command();
-        for command in std::iter::once(&command).chain(command.get_subcommands()) {
+        let mut commands = vec![Arguments::command()];
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands().cloned());
             for flag in command.get_arguments() {
                 assert!(
                     flag.is_positional() || flag.get_env().is_some(),

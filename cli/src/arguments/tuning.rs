@@ -136,7 +136,6 @@ impl NamenodeTuning {
             write_timeout_ms: self.write_timeout_ms,
             repair_bytes_per_second: self.repair_bytes_per_second,
             cache_bytes: usize::try_from(self.cache).unwrap_or(usize::MAX),
-            ..NamenodeConfig::default()
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+pub mod admin;
 pub mod completions;
 pub mod datanode;
 pub mod dev;

@@ -1,0 +1,33 @@
+//! `admin`: what an operator does to a running cluster.
+
+mod decommission;
+mod safemode;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+use crate::output::Output;
+
+/// What to do.
+#[derive(Debug, Args)]
+pub struct AdminArguments {
+    #[command(subcommand)]
+    command: AdminCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum AdminCommand {
+    /// Move all files off a datanode, so that it can be taken away
+    Decommission(decommission::DecommissionArguments),
+    /// Show, enter or leave safe mode, in which nothing is copied or deleted
+    Safemode(safemode::SafemodeArguments),
+}
+
+/// Does it.
+pub async fn run(arguments: AdminArguments, output: Output, stop: CancellationToken) -> Result<()> {
+    match arguments.command {
+        AdminCommand::Decommission(arguments) => decommission::run(arguments, output, stop).await,
+        AdminCommand::Safemode(arguments) => safemode::run(arguments, output, stop).await,
+    }
+}
