@@ -5,6 +5,7 @@
 
 mod content;
 mod http;
+mod loop_disk;
 mod oracle;
 mod process;
 mod proxy;
@@ -13,6 +14,7 @@ mod tree;
 
 pub use content::Content;
 pub use http::{Http, Response};
+pub use loop_disk::LoopDisk;
 pub use oracle::{Oracle, Tally};
 pub use process::{Process, ProcessSpec, wait_until};
 pub use proxy::CountingProxy;

@@ -3,10 +3,11 @@
 #![allow(dead_code)] // each test binary uses its own part of this
 
 pub mod cluster;
+pub mod workload;
 
 use std::path::{Path, PathBuf};
 
-use richardstore_drills::{Http, Process, ProcessSpec};
+use richardstore_drills::{Http, LoopDisk, Process, ProcessSpec};
 use tempfile::TempDir;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_richardstore");
@@ -17,6 +18,20 @@ pub fn scaled(name: &str, default: u64) -> u64 {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(default)
+}
+
+/// Whether this machine can mount disks of its own. Where it cannot, says why, and the test is over: unless
+/// `POWER_LOSS=required` says that it has to.
+#[allow(clippy::print_stdout)] // tells a test that was skipped from one that passed
+pub async fn has_loop_disks() -> bool {
+    let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let Some(obstacle) = LoopDisk::obstacle(directory.path()).await else {
+        return true;
+    };
+    let required = std::env::var("POWER_LOSS").is_ok_and(|value| value == "required");
+    assert!(!required, "disks of its own are required: {obstacle}");
+    println!("skipped: this test needs root and loop-mounted ext4: {obstacle}");
+    false
 }
 
 pub fn process(directory: &Path, name: &str, arguments: &[&str]) -> ProcessSpec {
@@ -30,6 +45,7 @@ pub fn process(directory: &Path, name: &str, arguments: &[&str]) -> ProcessSpec 
 /// A whole store in one process, which can be killed and started again.
 pub struct Dev {
     pub directory: TempDir,
+    data: PathBuf,
     pub spec: ProcessSpec,
     pub process: Process,
     pub http: Http,
@@ -43,11 +59,17 @@ impl Dev {
     pub async fn start_with(more: &[&str]) -> Self {
         // Under the target directory and not in /tmp, which may be a tmpfs: that proves nothing about syncs.
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let data = directory.path().join("data").display().to_string();
+        let data = directory.path().join("data");
+        Self::start_in(directory, data, more).await
+    }
+
+    /// Logs to `directory` and keeps everything else in `data`.
+    pub async fn start_in(directory: TempDir, data: PathBuf, more: &[&str]) -> Self {
+        let dir = data.display().to_string();
         let mut arguments = vec![
             "dev",
             "--dir",
-            &data,
+            &dir,
             "--listen",
             "127.0.0.1:0",
             "--namenode-listen",
@@ -59,6 +81,7 @@ impl Dev {
         let http = Http::new(process.url().unwrap());
         Self {
             directory,
+            data,
             spec,
             process,
             http,
@@ -66,7 +89,13 @@ impl Dev {
     }
 
     pub async fn kill_and_restart(self) -> Self {
+        self.kill_and_restart_after(async |_| ()).await
+    }
+
+    /// Nothing runs during `meanwhile`, which may start and stop the store itself.
+    pub async fn kill_and_restart_after(self, meanwhile: impl AsyncFnOnce(&ProcessSpec)) -> Self {
         self.process.kill().await.unwrap();
+        meanwhile(&self.spec).await;
         let process = self.spec.start("http://").await.unwrap();
         let http = Http::new(process.url().unwrap());
         Self {
@@ -77,7 +106,7 @@ impl Dev {
     }
 
     pub fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
+        self.data.clone()
     }
 }
 
