@@ -4,11 +4,10 @@
 
 mod common;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use common::workload::{Disks, Workload};
-use common::{Dev, panics, scaled};
+use common::workload::{Disks, Workload, assert_kept};
+use common::{Dev, scaled};
 use richardstore_drills::Random;
 use tokio::task::JoinSet;
 
@@ -52,12 +51,5 @@ async fn i01_i02_i03_nothing_acknowledged_is_lost_over_rounds_of_sigkill() {
         disks.replicas(),
         disks.temporary.len(),
     );
-    assert!(
-        tally.acknowledged >= rounds,
-        "the store did hardly any work"
-    );
-    assert_eq!((tally.lost, tally.wrong, tally.resurrected), (0, 0, 0));
-    assert_eq!(disks.wrong, Vec::<PathBuf>::new());
-    assert_eq!(disks.temporary, Vec::<PathBuf>::new());
-    assert_eq!(panics(&dev.spec.log_text()), Vec::<&str>::new());
+    assert_kept(tally, &disks, rounds, &dev.spec.log_text());
 }

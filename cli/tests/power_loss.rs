@@ -7,8 +7,8 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::workload::{Disks, Workload};
-use common::{Dev, has_loop_disks, panics, scaled};
+use common::workload::{Disks, Workload, assert_kept};
+use common::{Dev, has_loop_disks, scaled};
 use richardstore_drills::{LoopDisk, ProcessSpec, Random};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -101,12 +101,5 @@ async fn i01_nothing_acknowledged_is_lost_when_every_node_loses_power_together()
         disks.replicas(),
         disks.temporary.len(),
     );
-    assert!(
-        tally.acknowledged >= rounds,
-        "the store did hardly any work"
-    );
-    assert_eq!((tally.lost, tally.wrong, tally.resurrected), (0, 0, 0));
-    assert_eq!(disks.wrong, Vec::<PathBuf>::new());
-    assert_eq!(disks.temporary, Vec::<PathBuf>::new());
-    assert_eq!(panics(&dev.spec.log_text()), Vec::<&str>::new());
+    assert_kept(tally, &disks, rounds, &dev.spec.log_text());
 }

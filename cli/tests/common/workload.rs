@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use richardstore_drills::{Content, Http, Oracle, Random, Tally, inspect_tree};
 use tokio::task::JoinSet;
 
+use super::panics;
+
 /// What the workers were promised, over all rounds.
 #[derive(Clone, Default)]
 pub struct Workload(Arc<Mutex<Known>>);
@@ -187,4 +189,17 @@ impl Disks {
         let few = |hash: &&String| self.copies.get(*hash).is_none_or(|&found| found < copies);
         files.iter().filter(few).map(String::as_str).collect()
     }
+}
+
+/// What has to hold at the end of every run, whatever was done to the store: real work, no broken promise, clean disks, no
+/// panic in the log.
+pub fn assert_kept(tally: Tally, disks: &Disks, rounds: u64, log: &str) {
+    assert!(
+        tally.acknowledged >= rounds,
+        "the store did hardly any work"
+    );
+    assert_eq!((tally.lost, tally.wrong, tally.resurrected), (0, 0, 0));
+    assert_eq!(disks.wrong, Vec::<PathBuf>::new());
+    assert_eq!(disks.temporary, Vec::<PathBuf>::new());
+    assert_eq!(panics(log), Vec::<&str>::new());
 }

@@ -51,18 +51,13 @@ pub(crate) async fn by_query(
     Extension(id): Extension<RequestId>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let hash = query.hash.parse()?;
-    let name = query.name;
-    respond(
-        &app,
-        Wanted {
-            hash,
-            name,
-            headers,
-            id,
-        },
-    )
-    .await
+    let wanted = Wanted {
+        hash: query.hash.parse()?,
+        name: query.name,
+        headers,
+        id,
+    };
+    respond(&app, wanted).await
 }
 
 /// `HEAD /download?hash=`
@@ -83,17 +78,13 @@ pub(crate) async fn by_path(
     Extension(id): Extension<RequestId>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let name = query.name;
-    respond(
-        &app,
-        Wanted {
-            hash,
-            name,
-            headers,
-            id,
-        },
-    )
-    .await
+    let wanted = Wanted {
+        hash,
+        name: query.name,
+        headers,
+        id,
+    };
+    respond(&app, wanted).await
 }
 
 /// `HEAD /files/{hash}`
