@@ -5,6 +5,7 @@
 
 pub mod frame;
 mod ladder;
+mod namenode_2;
 mod schema;
 
 pub use frame::FrameError;

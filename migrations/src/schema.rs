@@ -1,15 +1,24 @@
 //! The schema versions that this build knows: one ladder a database.
 
-use crate::Ladder;
+use crate::namenode_2;
+use crate::{Ladder, Step};
 
 /// Schema version that this build writes to the namenode's database.
-pub const NAMENODE_SCHEMA: u32 = 1;
+pub const NAMENODE_SCHEMA: u32 = 2;
 
 /// Schema version that this build writes to the datanode's index.
 pub const DATANODE_SCHEMA: u32 = 1;
 
 /// From every older namenode schema to [`NAMENODE_SCHEMA`], inside one write transaction: all of it or nothing.
-pub const NAMENODE: Ladder<redb::WriteTransaction> = Ladder::new("namenode", NAMENODE_SCHEMA, &[]);
+pub const NAMENODE: Ladder<redb::WriteTransaction> = Ladder::new(
+    "namenode",
+    NAMENODE_SCHEMA,
+    &[Step {
+        to: 2,
+        summary: "tombstones remember when in the life of the database they were made",
+        apply: namenode_2::apply,
+    }],
+);
 
 /// From every older index schema to [`DATANODE_SCHEMA`]. The index is a cache, so a climb that breaks off needs no undo:
 /// without its clean mark the index is rebuilt.

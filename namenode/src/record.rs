@@ -138,6 +138,9 @@ pub struct TombstoneRecord {
     /// Nodes that have not confirmed, ascending, each once. Empty: all have, and the tombstone waits for the writes
     /// that are older than it and still in flight.
     pub holders: Vec<TombstoneHolder>,
+    /// The next generation when it was made: where in the life of this database the delete lies. Datanodes remember the
+    /// delete at least until every copy of the metadata that is kept was taken after this.
+    pub marker: Generation,
 }
 
 impl TombstoneRecord {

@@ -8,8 +8,8 @@ use richardstore_proto::{ContentHash, Generation, RangeDigests};
 use super::codec;
 use super::counters::Counters;
 use super::tables::{
-    COMMANDS, FILES, NODE_FILES, OVER_REPLICATED, REPAIRS, SPENT_TOMBSTONES, TOMBSTONES,
-    UNDER_REPLICATED, WRITES, split_node_file_key,
+    COMMANDS, DELETE_MARKERS, FILES, NODE_FILES, OVER_REPLICATED, REPAIRS, SPENT_TOMBSTONES,
+    TOMBSTONES, UNDER_REPLICATED, WRITES, split_node_file_key,
 };
 use super::view::View;
 use crate::record::NodeIndex;
@@ -129,12 +129,13 @@ impl Recount {
             .collect::<Result<_, _>>()
             .unwrap();
         assert_eq!(under_way, repairs);
-        let mut spent = BTreeSet::new();
+        let (mut spent, mut marked) = (BTreeSet::new(), BTreeSet::new());
         for row in view.table(TOMBSTONES).unwrap().iter().unwrap() {
             let (key, frame) = row.unwrap();
             let hash = ContentHash::new(*key.value());
             let record = codec::decode_tombstone(&hash, frame.value()).unwrap();
             self.tombstones += 1;
+            marked.insert((record.marker.0, hash));
             if record.holders.is_empty() {
                 spent.insert((record.generation.0, hash));
             }
@@ -143,18 +144,20 @@ impl Recount {
                 assert!(self.commands.contains(&key), "{hash}: {holder:?}");
             }
         }
-        let listed: BTreeSet<_> = view
-            .table(SPENT_TOMBSTONES)
-            .unwrap()
-            .iter()
-            .unwrap()
-            .map(|row| {
-                let (key, _) = row.unwrap();
-                let (generation, hash) = key.value();
-                (generation, ContentHash::new(*hash))
-            })
-            .collect();
-        assert_eq!(listed, spent);
+        for (table, counted) in [(SPENT_TOMBSTONES, spent), (DELETE_MARKERS, marked)] {
+            let listed: BTreeSet<_> = view
+                .table(table)
+                .unwrap()
+                .iter()
+                .unwrap()
+                .map(|row| {
+                    let (key, _) = row.unwrap();
+                    let (number, hash) = key.value();
+                    (number, ContentHash::new(*hash))
+                })
+                .collect();
+            assert_eq!(listed, counted);
+        }
     }
 
     /// `counters` with what can be recounted set to what was counted.

@@ -234,9 +234,17 @@ impl<'txn> Batch<'txn> {
                 .spent_tombstones
                 .remove((spent.generation.0, hash.as_bytes()))?;
         }
+        if let Some(before) = before {
+            self.tables
+                .delete_markers
+                .remove((before.marker.0, hash.as_bytes()))?;
+        }
         match after {
             Some(record) => {
-                let frame = codec::encode("tombstone", record)?;
+                let frame = codec::encode_tombstone(record)?;
+                self.tables
+                    .delete_markers
+                    .insert((record.marker.0, hash.as_bytes()), ())?;
                 self.tables
                     .tombstones
                     .insert(hash.as_bytes(), frame.as_slice())?;

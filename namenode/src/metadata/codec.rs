@@ -12,8 +12,10 @@ use crate::record::{
     CommandRecord, FileRecord, NodeIndex, NodeRecord, Replica, TombstoneRecord, WriteRecord,
 };
 
-/// Frame version of every record of schema 1.
+/// Frame version of every record that is as it was in schema 1.
 const VERSION: u8 = 1;
+/// Frame version of a tombstone: schema 2 added its marker.
+const TOMBSTONE_VERSION: u8 = 2;
 
 /// A [`FileRecord`] on disk. With millions of them, the replicas are packed: for each the node as a varint and how far
 /// its generation lies behind the file's, zigzag, as a varint: mostly two bytes a replica, where plain integers take 12.
@@ -97,7 +99,12 @@ pub(super) fn decode_tombstone(
     hash: &ContentHash,
     bytes: &[u8],
 ) -> Result<TombstoneRecord, ViewError> {
-    decode(format_args!("tombstone {hash}"), bytes)
+    frame::decode(TOMBSTONE_VERSION, bytes)
+        .map_err(|error| damaged(format_args!("tombstone {hash}"), error))
+}
+
+pub(super) fn encode_tombstone(record: &TombstoneRecord) -> Result<Vec<u8>, ViewError> {
+    frame::encode(TOMBSTONE_VERSION, record).map_err(|error| damaged("tombstone", error))
 }
 
 pub(super) fn encode_command(
@@ -300,6 +307,7 @@ mod tests {
                 node: NodeIndex(3),
                 command: CommandId(4),
             }],
+            marker: Generation(5),
         };
         let delete = command(CommandRecordAction::Delete {
             hash: HASH,
@@ -322,7 +330,7 @@ mod tests {
         let digest = RangeDigest { count: 1, sum: 2 };
         let all = [
             encode("node", &node).unwrap(),
-            encode("tombstone", &tombstone).unwrap(),
+            encode_tombstone(&tombstone).unwrap(),
             encode_command((1, 2), &delete).unwrap(),
             encode_command((1, 2), &replicate).unwrap(),
             encode("write", &write).unwrap(),
@@ -347,7 +355,7 @@ mod tests {
     /// Length and checksum (over all bytes) of node, tombstone, delete, replicate, write, digest, counters.
     const GOLDEN: [&str; 7] = [
         "122 33951c43",
-        "41 2c47cda8",
+        "49 18b76fc1",
         "81 ac4c5ffc",
         "85 e07c574b",
         "77 5bdfe3e3",

@@ -180,6 +180,7 @@ impl View {
                 hash,
                 generation: record.generation,
                 deleted_ms: record.deleted_ms,
+                marker: record.marker,
                 holders: holders.collect(),
             };
             if emit(&line, visit)?.is_break() {
@@ -370,7 +371,7 @@ mod tests {
         assert_eq!(
             lines(&view, Table::Tombstones),
             [format!(
-                r#"{{"hash":"{bb}","generation":2,"deleted_ms":1000,"holders":[{{"node":"{three}","command":1}}]}}"#
+                r#"{{"hash":"{bb}","generation":2,"deleted_ms":1000,"marker":3,"holders":[{{"node":"{three}","command":1}}]}}"#
             )]
         );
         assert_eq!(
@@ -394,7 +395,7 @@ mod tests {
             )
         );
         let meta = lines(&view, Table::Meta);
-        assert_eq!(meta[0], r#"{"key":"schema","value":1}"#);
+        assert_eq!(meta[0], r#"{"key":"schema","value":2}"#);
         assert_eq!(meta.len(), 13);
     }
 

@@ -58,6 +58,7 @@ pub(super) struct TombstoneLine {
     pub hash: ContentHash,
     pub generation: Generation,
     pub deleted_ms: u64,
+    pub marker: Generation,
     pub holders: Vec<HolderField>,
 }
 

@@ -1,6 +1,6 @@
 //! The tables of the database, all of them, with the format of keys and values.
 //!
-//! Values are frames (version, bincode, CRC32C) made by `codec`, so every record is checked when it is read. Six tables
+//! Values are frames (version, bincode, CRC32C) made by `codec`, so every record is checked when it is read. Seven tables
 //! have no frame: their rows say nothing that cannot be told from framed records (see each).
 
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
@@ -44,6 +44,14 @@ pub(super) const TOMBSTONES: TableDefinition<'static, HashKey, Frame> =
 /// older writes. Unframed: the same is in `tombstones`.
 pub(super) const SPENT_TOMBSTONES: TableDefinition<'static, (u64, HashKey), ()> =
     TableDefinition::new("spent_tombstones");
+/// `delete_markers`: (marker, hash) of all tombstones. The first is the oldest delete that datanodes must not forget yet.
+/// Unframed: the same is in `tombstones`.
+pub(super) const DELETE_MARKERS: TableDefinition<'static, (u64, HashKey), ()> =
+    TableDefinition::new("delete_markers");
+/// `recalled_deletes`: hash -> generation up to which datanodes remember it as deleted. Filled only after the metadata was
+/// restored, and asked only about replicas from the time that was lost.
+pub(super) const RECALLED_DELETES: TableDefinition<'static, HashKey, Frame> =
+    TableDefinition::new("recalled_deletes");
 /// `commands`: (node number, command id) -> command. The frame repeats the key: a damaged key must not send a delete to
 /// another node.
 pub(super) const COMMANDS: TableDefinition<'static, (u32, u64), Frame> =
@@ -118,6 +126,9 @@ pub(super) struct Tables<'txn> {
     pub node_ids: Table<'txn, &'static [u8; 16], u32>,
     pub tombstones: Table<'txn, HashKey, Frame>,
     pub spent_tombstones: Table<'txn, (u64, HashKey), ()>,
+    pub delete_markers: Table<'txn, (u64, HashKey), ()>,
+    #[expect(dead_code, reason = "part of schema 2; the rebuild fills it")]
+    pub recalled_deletes: Table<'txn, HashKey, Frame>,
     pub commands: Table<'txn, (u32, u64), Frame>,
     pub writes: Table<'txn, u64, Frame>,
     pub under_replicated: Table<'txn, HashKey, u32>,
@@ -137,6 +148,8 @@ impl<'txn> Tables<'txn> {
             node_ids: transaction.open_table(NODE_IDS)?,
             tombstones: transaction.open_table(TOMBSTONES)?,
             spent_tombstones: transaction.open_table(SPENT_TOMBSTONES)?,
+            delete_markers: transaction.open_table(DELETE_MARKERS)?,
+            recalled_deletes: transaction.open_table(RECALLED_DELETES)?,
             commands: transaction.open_table(COMMANDS)?,
             writes: transaction.open_table(WRITES)?,
             under_replicated: transaction.open_table(UNDER_REPLICATED)?,
@@ -157,6 +170,8 @@ pub(super) fn check_tables(transaction: &ReadTransaction) -> Result<(), redb::Ta
     transaction.open_table(NODE_IDS)?;
     transaction.open_table(TOMBSTONES)?;
     transaction.open_table(SPENT_TOMBSTONES)?;
+    transaction.open_table(DELETE_MARKERS)?;
+    transaction.open_table(RECALLED_DELETES)?;
     transaction.open_table(COMMANDS)?;
     transaction.open_table(WRITES)?;
     transaction.open_table(UNDER_REPLICATED)?;

@@ -25,14 +25,17 @@ impl Batch<'_> {
         now_ms: u64,
     ) -> Result<(), MutationError> {
         let before = self.tombstone(hash)?;
+        let marker = Generation(self.counters.next_generation);
         let mut record = before.clone().unwrap_or(TombstoneRecord {
             generation,
             deleted_ms: now_ms,
             holders: Vec::new(),
+            marker,
         });
         if generation > record.generation {
             record.generation = generation;
             record.deleted_ms = now_ms;
+            record.marker = marker;
         }
         for node in holders {
             let action = CommandRecordAction::Delete {
