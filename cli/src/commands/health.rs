@@ -26,6 +26,7 @@ const STATUS_LINE_BYTES: u64 = 64;
 #[derive(Debug, Args)]
 pub struct HealthArguments {
     /// `http://host:port` of a gateway, or `host:port` of a namenode or datanode [default: the namenode]
+    #[arg(env = "RICHARDSTORE_HEALTH")]
     address: Option<String>,
     #[command(flatten)]
     namenode: NamenodeAddress,
