@@ -2,9 +2,14 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = "proto";
-    let file = "proto/richardstore/v1/richardstore.proto";
-    println!("cargo:rerun-if-changed={file}");
-    let descriptors = protox::compile([file], [root])?;
+    let files = [
+        "proto/richardstore/v1/richardstore.proto",
+        "proto/richardstore/v1/admin.proto",
+    ];
+    for file in files {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(files, [root])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(
         out.join("descriptor.bin"),

@@ -5,6 +5,7 @@
 //! ([`Client::get`]). What it hands out as complete was compared with the hash it was asked for; what could not be
 //! completed ends in an error, never early.
 
+mod admin;
 mod client;
 mod content_hasher;
 mod error;
@@ -15,6 +16,7 @@ mod retry;
 mod status;
 mod wishes;
 
+pub use admin::{ClusterReport, RepairFigures, ReplicaCounts, WhyReport};
 pub use client::{Client, ClientConfig};
 pub use content_hasher::{ContentDigest, ContentHasher};
 pub use error::{ClientError, SourceError};

@@ -358,16 +358,17 @@ impl NameNode {
         F: FnMut(NameNodeClient<Channel>, u32) -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
-        let channel = self
-            .channels
-            .get(&self.address)
-            .map_err(self.failed(operation))?;
+        let channel = self.channel().map_err(self.failed(operation))?;
         let client = NameNodeClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         retry
             .run(|tried| call(client.clone(), tried))
             .await
             .map(tonic::Response::into_inner)
             .map_err(self.failed(operation))
+    }
+
+    pub(crate) fn channel(&self) -> Result<Channel, StoreError> {
+        self.channels.get(&self.address)
     }
 
     fn first_allocation(&self, list: Vec<wire::Allocation>) -> Result<Allocation, ClientError> {
@@ -380,7 +381,10 @@ impl NameNode {
             .map_err(self.malformed("WriteFile"))
     }
 
-    fn malformed(&self, operation: &'static str) -> impl FnOnce(WireError) -> ClientError + '_ {
+    pub(crate) fn malformed(
+        &self,
+        operation: &'static str,
+    ) -> impl FnOnce(WireError) -> ClientError + '_ {
         move |problem| ClientError::Malformed {
             peer: format!("namenode {}", self.address),
             operation,

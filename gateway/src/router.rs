@@ -13,7 +13,7 @@ use crate::api_error::ApiError;
 use crate::app::App;
 use crate::gateway::GatewayError;
 use crate::observe::{REQUEST_ID, observe};
-use crate::routes::{cluster, console, download, files, health, upload};
+use crate::routes::{admin, cluster, console, download, files, health, upload};
 
 /// How long a browser may remember what a preflight said.
 const PREFLIGHT_AGE: std::time::Duration = std::time::Duration::from_secs(600);
@@ -42,6 +42,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/info", get(cluster::info)),
         ("/nodes", get(cluster::nodes)),
         ("/admin/dump/{table}", get(cluster::dump)),
+        ("/admin/report", get(admin::report)),
+        ("/admin/why/{hash}", get(admin::why)),
         ("/healthz", get(health::alive)),
         ("/readyz", get(health::ready)),
         ("/metrics", get(health::metrics)),

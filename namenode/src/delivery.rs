@@ -73,6 +73,11 @@ impl Delivery {
             .map_or(0, |handed| handed.attempts)
     }
 
+    /// Whether the node has the command in its hands.
+    pub fn is_out(&self, id: CommandId) -> bool {
+        self.outstanding.contains_key(&id)
+    }
+
     /// Its outcome has been taken in.
     pub fn settle(&mut self, id: CommandId) {
         self.outstanding.remove(&id);

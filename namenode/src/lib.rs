@@ -25,6 +25,7 @@ mod shared;
 mod soft_state;
 mod suspects;
 mod ticker;
+mod why;
 
 pub use config::{ConfigError, NamenodeConfig};
 pub use metadata::{

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use richardstore_proto::ClusterId;
+use richardstore_proto::wire::name_node_admin_server::NameNodeAdminServer;
 use richardstore_proto::wire::name_node_server::NameNodeServer;
 use richardstore_proto::wire::{DESCRIPTOR, MAX_MESSAGE_BYTES};
 use richardstore_runtime::{
@@ -21,7 +22,7 @@ use crate::liveness::Timeouts;
 use crate::metadata::{Metadata, MetadataOptions, OpenError, ViewError};
 use crate::mutation::{Mutation, MutationError, Reply};
 use crate::repair::{run_emptying, run_repair};
-use crate::service::NameNodeService;
+use crate::service::{AdminService, NameNodeService};
 use crate::shared::Shared;
 use crate::soft_state::SoftState;
 use crate::ticker::{run_expiry, run_ticker};
@@ -210,6 +211,9 @@ async fn prepare(
 }
 
 async fn routes(shared: Arc<Shared>) -> Result<(HealthReporter, Router), NamenodeError> {
+    let admin = NameNodeAdminServer::new(AdminService::new(shared.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let service = NameNodeServer::new(NameNodeService::new(shared))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -223,6 +227,7 @@ async fn routes(shared: Arc<Shared>) -> Result<(HealthReporter, Router), Namenod
     let router = grpc_server()
         .add_service(health_service)
         .add_service(reflection)
+        .add_service(admin)
         .add_service(service);
     Ok((health, router))
 }

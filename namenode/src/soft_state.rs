@@ -100,6 +100,16 @@ impl SoftState {
         !self.safe_mode.is_on() && !self.outage.is_on()
     }
 
+    /// Why nothing is copied or removed now, in words; `None`: it is.
+    pub fn halted(&self, now_ms: u64) -> Option<String> {
+        if let Some(reason) = self.safe_mode.reason(now_ms) {
+            return Some(format!("Safe mode is on: {reason}."));
+        }
+        self.outage.is_on().then(|| {
+            "Most datanodes are or were away: nothing is copied until they had the time to come back.".to_owned()
+        })
+    }
+
     /// Event: the operator says that it goes on as it is. Nodes that are away are lost and not waited for.
     pub fn leave_safe_mode(&mut self) {
         self.safe_mode.leave();

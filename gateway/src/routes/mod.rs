@@ -1,5 +1,6 @@
 //! The handlers, by subject.
 
+pub(crate) mod admin;
 pub(crate) mod cluster;
 pub(crate) mod console;
 pub(crate) mod download;

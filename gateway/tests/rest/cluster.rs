@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use richardstore_proto::wire::data_node_server::{DataNode, DataNodeServer};
+use richardstore_proto::wire::name_node_admin_server::NameNodeAdminServer;
 use richardstore_proto::wire::name_node_server::{NameNode, NameNodeServer};
 use richardstore_proto::wire::{self, hash_field, optional_hash_field};
 use richardstore_proto::{
@@ -19,7 +20,9 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-const CLUSTER_ID: &str = "0a0b0c0d-0000-4000-8000-000000000001";
+use crate::admin_answers::Admin;
+
+pub const CLUSTER_ID: &str = "0a0b0c0d-0000-4000-8000-000000000001";
 const NODE: NodeId = NodeId::new([1; 16]);
 /// Bytes of one message of a read.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -70,7 +73,8 @@ impl Cluster {
         };
         let router = grpc_server()
             .add_service(NameNodeServer::new(roles.clone()))
-            .add_service(DataNodeServer::new(roles));
+            .add_service(DataNodeServer::new(roles))
+            .add_service(NameNodeAdminServer::new(Admin));
         let stop = CancellationToken::new();
         tokio::spawn(serve_grpc(bound, router, stop.clone()));
         Self {

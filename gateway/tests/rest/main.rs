@@ -3,6 +3,7 @@
 // Everything here is a test, and a panic is how a test fails; clippy only sees that inside of #[test].
 #![allow(clippy::unwrap_used)]
 
+mod admin_answers;
 mod cluster;
 mod console;
 mod downloads;

@@ -81,6 +81,28 @@ async fn nodes_and_tables_are_shown() {
 }
 
 #[tokio::test]
+async fn the_report_and_the_reasons_are_shown() {
+    let served = Served::start().await;
+    let report = served.get("/admin/report").await.json();
+    assert_eq!(
+        (&report["status"], &report["files"]),
+        (&"running".into(), &7.into())
+    );
+    assert_eq!(report["replicas"]["dead"], 3);
+    assert_eq!(report["repair"]["copy_seconds"], 60);
+    let hash = "1".repeat(64);
+    let why = served.get(&format!("/admin/why/{hash}")).await.json();
+    assert_eq!(
+        (&why["hash"], &why["state"]),
+        (&hash.into(), &"unknown".into())
+    );
+    assert_eq!(why["next"][0], "Nothing.");
+    assert!(why["file"].is_null() && why["deleted_ms"].is_null());
+    let reply = served.get("/admin/why/nonsense").await;
+    reply.assert_error(400, "invalid_argument");
+}
+
+#[tokio::test]
 async fn unknown_paths_and_methods_are_json_errors() {
     let served = Served::start().await;
     for path in ["/nonsense", "/files/", "/files/a/b/c", "/%00", "//"] {

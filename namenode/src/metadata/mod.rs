@@ -4,8 +4,9 @@
 //! - `apply` and the files named after nouns (`files`, `writes`, `nodes`, `reports`, `commands`, `tombstones`) decide, on a
 //!   `batch` of open `tables` inside one write transaction. `codec` is how records lie on disk.
 //! - `derived` keeps reverse index, digests and counters in step with the files.
-//! - `ledger` runs batches durably; `open` finds or makes the `database`; `view`, `repair_view` and `dump` read snapshots.
+//! - `ledger` runs batches durably; `open` finds or makes the `database`; `view`, `repair_view`, `admin_view` and `dump` read snapshots.
 
+mod admin_view;
 mod apply;
 mod batch;
 mod codec;

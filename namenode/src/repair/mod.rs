@@ -22,4 +22,4 @@ pub use emptying::run_emptying;
 pub use notes::{Progress, RepairNotes};
 pub use outage::Outage;
 pub use plan::still_safe;
-pub use round::run_repair;
+pub use round::{copy_limit_ms, run_repair};

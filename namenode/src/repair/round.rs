@@ -37,6 +37,11 @@ const MAX_DUE: usize = 4_096;
 /// A copy without an outcome is given up after this, and as many milliseconds more as it has kibibytes.
 const COPY_TIMEOUT_MS: u64 = 120_000;
 
+/// How long a copy of a file of `size` bytes may be under way before it is given up, in milliseconds.
+pub fn copy_limit_ms(size: u64) -> u64 {
+    COPY_TIMEOUT_MS.saturating_add(size >> 10)
+}
+
 /// Repairs until the namenode stops.
 pub async fn run_repair(shared: Arc<Shared>) {
     let mut ticks = Ticks::every(PERIOD, shared.tasks.stopping());
@@ -196,7 +201,7 @@ impl Rounds {
                 .get(&repair.node)
                 .is_none_or(|node| node.candidate.state == NodeState::Dead);
             let action = &repair.record.action;
-            let limit_ms = COPY_TIMEOUT_MS.saturating_add(size >> 10);
+            let limit_ms = copy_limit_ms(*size);
             let late = now_ms.saturating_sub(since_ms) >= limit_ms;
             match action {
                 CommandRecordAction::Replicate { targets, .. } if late && !dead => {

@@ -3,6 +3,7 @@
 //! `nodes`, `commands` and `reports` what datanodes ask, `cluster`, `operators` and `dump` what operators
 //! ask.
 
+mod admin;
 mod allocations;
 mod cluster;
 mod commands;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 use richardstore_proto::wire::name_node_server::NameNode;
 use richardstore_proto::{ErrorCode, StoreError, wire};
 use tonic::{Request, Response, Status};
+
+pub use admin::AdminService;
 
 use crate::mutation::Reply;
 use crate::shared::Shared;

@@ -1,7 +1,9 @@
 //! `admin`: what an operator does to a running cluster.
 
 mod decommission;
+mod report;
 mod safemode;
+mod why;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -20,6 +22,10 @@ pub struct AdminArguments {
 enum AdminCommand {
     /// Move all files off a datanode, so that it can be taken away
     Decommission(decommission::DecommissionArguments),
+    /// Show the cluster at a glance
+    Report(report::ReportArguments),
+    /// Say how a file is doing, and why
+    Why(why::WhyArguments),
     /// Show, enter or leave safe mode, in which nothing is copied or deleted
     Safemode(safemode::SafemodeArguments),
 }
@@ -28,6 +34,8 @@ enum AdminCommand {
 pub async fn run(arguments: AdminArguments, output: Output, stop: CancellationToken) -> Result<()> {
     match arguments.command {
         AdminCommand::Decommission(arguments) => decommission::run(arguments, output, stop).await,
+        AdminCommand::Report(arguments) => report::run(arguments, output, stop).await,
+        AdminCommand::Why(arguments) => why::run(arguments, output, stop).await,
         AdminCommand::Safemode(arguments) => safemode::run(arguments, output, stop).await,
     }
 }

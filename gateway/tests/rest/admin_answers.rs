@@ -1,0 +1,41 @@
+//! What the namenode of these tests answers to operators.
+
+use richardstore_proto::wire;
+use richardstore_proto::wire::name_node_admin_server::NameNodeAdmin;
+use tonic::{Request, Response, Status};
+
+/// Knows nothing, in words.
+pub struct Admin;
+
+#[tonic::async_trait]
+impl NameNodeAdmin for Admin {
+    async fn report(
+        &self,
+        _: Request<wire::ReportRequest>,
+    ) -> Result<Response<wire::ReportResponse>, Status> {
+        Ok(Response::new(wire::ReportResponse {
+            info: Some(wire::InfoResponse {
+                status: "running".to_owned(),
+                cluster_id: crate::cluster::CLUSTER_ID.to_owned(),
+                files: 7,
+                ..wire::InfoResponse::default()
+            }),
+            replicas_dead: 3,
+            copy_seconds: 60,
+            ..wire::ReportResponse::default()
+        }))
+    }
+
+    async fn why(
+        &self,
+        request: Request<wire::WhyRequest>,
+    ) -> Result<Response<wire::WhyResponse>, Status> {
+        Ok(Response::new(wire::WhyResponse {
+            hash: request.into_inner().hash,
+            state: "unknown".to_owned(),
+            summary: "There is no such file.".to_owned(),
+            next: vec!["Nothing.".to_owned()],
+            ..wire::WhyResponse::default()
+        }))
+    }
+}
