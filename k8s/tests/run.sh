@@ -36,7 +36,7 @@ choose_python() {
   fi
 }
 
-shellcheck "$here"/../../deploy.sh "$here"/../../.ci/run "$here"/../*.sh "$here"/*.sh
+shellcheck "$here"/../../deploy.sh "$here"/../../.ci/* "$here"/../*.sh "$here"/*.sh
 "$here/deploy_test.sh"
 mkdir -p "$tools/rendered"
 choose_renderer
