@@ -28,10 +28,14 @@ const MAX_PARSED_HEADER_BYTES: usize = 64 << 10;
 const MAX_BUFFER_BYTES: usize = 256 << 10;
 /// Pause after a failed accept; the usual reason is that the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long, and for how many bytes, a sender is listened to whose request was answered before it was read. Closing
-/// at once would reset the connection, and the reset could overtake the answer.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: u64 = 16 << 20;
+/// How long a sender is listened to whose request was answered before it was read: in all, and without a byte from it.
+/// Closing at once would reset the connection, and the reset could overtake the answer. A sender that reads only after it
+/// has sent everything is not rare; what it sends is thrown away, in time rather than in bytes (as in nginx, whose figures
+/// these are), and a newcomer that needs the place ends it.
+const LINGER: Duration = Duration::from_secs(30);
+const LINGER_SILENCE: Duration = Duration::from_secs(5);
+/// Read at once from such a sender, in bytes.
+const LINGER_BUFFER_BYTES: usize = 64 << 10;
 
 type Socket = GuardedStream<TcpStream>;
 
@@ -161,6 +165,12 @@ async fn serve(
 /// Says that nothing more comes, and listens until the peer has said the same.
 async fn linger(mut socket: Socket) -> io::Result<()> {
     socket.shutdown().await?;
-    tokio::io::copy(&mut socket.take(LINGER_BYTES), &mut tokio::io::sink()).await?;
-    Ok(())
+    let mut discarded = vec![0; LINGER_BUFFER_BYTES];
+    loop {
+        match tokio::time::timeout(LINGER_SILENCE, socket.read(&mut discarded)).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0)) | Err(_) => return Ok(()),
+            Ok(Err(error)) => return Err(error),
+        }
+    }
 }

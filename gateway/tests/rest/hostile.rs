@@ -193,10 +193,10 @@ async fn a_refused_upload_hears_why_although_it_still_sends() {
     let served = Served::start_with(|config| config.body_limit_bytes = 1000).await;
     let mut connection = served.connect().await;
     connection
-        .write(b"POST /files HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n")
+        .write(b"POST /files HTTP/1.1\r\nHost: x\r\nContent-Length: 64000000\r\n\r\n")
         .await;
     // Far more than the sockets' buffers hold: a reset would have overtaken the answer.
-    connection.write(&vec![7; 4_000_000]).await;
+    assert!(connection.write(&vec![7; 64_000_000]).await);
     connection
         .reply("POST")
         .await
