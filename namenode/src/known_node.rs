@@ -41,8 +41,10 @@ pub struct KnownNode {
 
 /// Writes placed on a node that its statistics may not show yet.
 ///
-/// Kept for one to two heartbeats: by then the node counts them itself, and nothing has to be taken back when a client
-/// never comes.
+/// As load they are kept for one to two heartbeats: by then the node counts them itself, and nothing has to be taken back
+/// when a client never comes. Their room is counted until the next heartbeat only. That one knows of all that began before
+/// it; counted for longer, room would be taken twice, and uploads refused that fit. A client that comes later than that is
+/// refused by the node itself where it is full.
 #[derive(Debug, Clone, Copy, Default)]
 struct Promised {
     since_ms: u64,
@@ -128,10 +130,7 @@ impl KnownNode {
             state: self.state(timeouts, now_ms),
             registered: self.registered,
             read_only: self.stats.read_only,
-            available_bytes: self
-                .stats
-                .available_bytes
-                .saturating_sub(now.bytes.saturating_add(before.bytes)),
+            available_bytes: self.stats.available_bytes.saturating_sub(now.bytes),
             load: u64::from(self.stats.active_writes)
                 .saturating_add(now.writes)
                 .saturating_add(before.writes),
