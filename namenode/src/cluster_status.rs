@@ -12,6 +12,19 @@ pub struct ClusterStatus {
     pub reason: String,
 }
 
+impl ClusterStatus {
+    /// One more reason why it is not running as it should.
+    pub fn degrade(&mut self, reason: &str) {
+        if self.word == "running" {
+            self.word = "degraded";
+        }
+        if !self.reason.is_empty() {
+            self.reason.push_str("; ");
+        }
+        self.reason.push_str(reason);
+    }
+}
+
 /// Judges from the nodes, the number of files with too few replicas on record, how far repair is, and what safe mode
 /// waits for.
 pub fn describe(

@@ -29,6 +29,8 @@ pub struct NamenodeConfig {
     pub repair_bytes_per_second: u64,
     /// Bytes of memory the database may use as cache.
     pub cache_bytes: usize,
+    /// Bytes of the disk that the metadata leaves free. Below that no new files are taken.
+    pub reserve_bytes: u64,
 }
 
 impl Default for NamenodeConfig {
@@ -45,6 +47,7 @@ impl Default for NamenodeConfig {
             write_timeout_ms: 60_000,
             repair_bytes_per_second: 100 << 20,
             cache_bytes: 64 << 20,
+            reserve_bytes: 128 << 20,
         }
     }
 }

@@ -8,6 +8,7 @@ use richardstore_proto::{
     NamenodeEpoch, NodeId, Sequence, SessionEpoch, StoreError,
 };
 
+use crate::metadata::Tight;
 use crate::record::{CommandRecordAction, NodeAdmin, NodeIndex};
 
 /// A change. All times are milliseconds since the Unix epoch.
@@ -262,6 +263,9 @@ pub enum MutationError {
     /// No node has this id.
     #[error("node {0} never registered")]
     NodeIdUnknown(NodeId),
+    /// The disk under the database is too full for it.
+    #[error("{0}")]
+    NoRoom(Tight),
     /// A record is damaged. Others are not concerned.
     #[error("damaged metadata: {0}")]
     Corrupt(String),
@@ -286,6 +290,7 @@ impl From<MutationError> for StoreError {
                 ErrorCode::Fenced
             }
             MutationError::NodeUnknown(_) | MutationError::NodeIdUnknown(_) => ErrorCode::NotFound,
+            MutationError::NoRoom(_) => ErrorCode::StorageFull,
             MutationError::Corrupt(_) => ErrorCode::Internal,
             MutationError::Storage(_) | MutationError::Closed => ErrorCode::Unavailable,
         };

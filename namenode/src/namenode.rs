@@ -78,6 +78,7 @@ impl Namenode {
         let bound = environment.bind(&config.listen).await?;
         let options = MetadataOptions {
             cache_bytes: config.cache_bytes,
+            reserve_bytes: config.reserve_bytes,
             ..MetadataOptions::default()
         };
         let metadata = {

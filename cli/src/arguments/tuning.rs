@@ -44,6 +44,9 @@ pub struct NamenodeTuning {
     /// Memory for the database's cache
     #[arg(long, env = "RICHARDSTORE_CACHE", default_value = "64MiB", value_parser = parse_byte_count, value_name = "BYTES")]
     cache: u64,
+    /// Room on the disk that the metadata leaves free; below it no new files are taken
+    #[arg(long, env = "RICHARDSTORE_METADATA_RESERVE", default_value = "128MiB", value_parser = parse_byte_count, value_name = "BYTES")]
+    metadata_reserve: u64,
 }
 
 /// Settings of a datanode.
@@ -136,6 +139,7 @@ impl NamenodeTuning {
             write_timeout_ms: self.write_timeout_ms,
             repair_bytes_per_second: self.repair_bytes_per_second,
             cache_bytes: usize::try_from(self.cache).unwrap_or(usize::MAX),
+            reserve_bytes: self.metadata_reserve,
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Ledger, LedgerFailure, Replies};
 use super::open::{OpenError, open_directory};
+use super::room::Tight;
 use super::tables::ViewError;
 use super::view::View;
 use crate::mutation::{Mutation, MutationError, Reply};
@@ -24,6 +25,8 @@ pub struct MetadataOptions {
     pub batch_limit: usize,
     /// Mutations waiting at most; past it, `submit` waits.
     pub queue_limit: usize,
+    /// Room on the disk that stays free, in bytes; see [`Tight`]. 0 looks at nothing.
+    pub reserve_bytes: u64,
 }
 
 impl Default for MetadataOptions {
@@ -32,6 +35,7 @@ impl Default for MetadataOptions {
             cache_bytes: 64 << 20,
             batch_limit: 1024,
             queue_limit: 4096,
+            reserve_bytes: 0,
         }
     }
 }
@@ -80,7 +84,7 @@ impl Metadata {
         options: &MetadataOptions,
         env: &Environment,
     ) -> Result<Self, OpenError> {
-        let opened = open_directory(dir, options.cache_bytes)?;
+        let opened = open_directory(dir, options.cache_bytes, options.reserve_bytes)?;
         Ok(Self::start(opened.ledger, opened.cluster_id, options, env))
     }
 
@@ -138,6 +142,11 @@ impl Metadata {
     /// The cluster that this metadata describes.
     pub fn cluster_id(&self) -> ClusterId {
         self.inner.cluster_id
+    }
+
+    /// What the disk lacks; `None` while there is enough. Asks the filesystem, which does not wait for the disk.
+    pub fn tight(&self) -> Option<Tight> {
+        self.inner.ledger.tight()
     }
 
     /// Cancelled when the database has failed. Every mutation is refused from then on; the process has to exit and open

@@ -8,6 +8,7 @@ use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
 
 use super::apply::apply;
 use super::batch::Batch;
+use super::room::{Room, Tight};
 use super::tables::ViewError;
 use super::view::{View, guarded};
 use crate::mutation::{Mutation, MutationError, Reply};
@@ -18,6 +19,7 @@ pub(super) type Replies = Vec<Result<Reply, MutationError>>;
 /// An open database. Dropping it closes the file and then gives the directory free.
 pub(super) struct Ledger {
     database: Database,
+    room: Room,
     // After the database: fields are dropped in order, and the directory must not be free while the file is open.
     _lock: Option<File>,
 }
@@ -36,11 +38,23 @@ enum Attempt {
 }
 
 impl Ledger {
+    /// A database that lies on no disk, or on one that is never full.
+    #[cfg(test)]
     pub fn new(database: Database, lock: Option<File>) -> Arc<Self> {
+        Self::with_room(database, Room::measured(0, || Ok(0)), lock)
+    }
+
+    pub fn with_room(database: Database, room: Room, lock: Option<File>) -> Arc<Self> {
         Arc::new(Self {
             database,
+            room,
             _lock: lock,
         })
+    }
+
+    /// What the disk lacks; `None` while there is enough.
+    pub fn tight(&self) -> Option<Tight> {
+        self.room.tight()
     }
 
     pub fn view(self: &Arc<Self>) -> Result<View, ViewError> {
@@ -59,10 +73,13 @@ impl Ledger {
     }
 
     fn run_trusting(&self, mutations: &[Mutation]) -> Result<Replies, LedgerFailure> {
-        let mut damaged: Vec<Option<MutationError>> = vec![None; mutations.len()];
+        let mut refused = self.room.refusals(mutations);
+        if refused.iter().all(Option::is_some) {
+            return Ok(refused.into_iter().flatten().map(Err).collect());
+        }
         loop {
             let transaction = self.begin()?;
-            match attempt(&transaction, mutations, &damaged)? {
+            match attempt(&transaction, mutations, &refused)? {
                 Attempt::Answered(replies, changed) => {
                     // A batch that changed nothing tells only what is durable already.
                     if changed {
@@ -75,7 +92,7 @@ impl Ledger {
                 // Each round excludes one more, so this ends.
                 Attempt::Damaged(at, error) => {
                     transaction.abort().map_err(failure)?;
-                    damaged[at] = Some(error);
+                    refused[at] = Some(error);
                 }
             }
         }
@@ -103,12 +120,12 @@ impl Ledger {
 fn attempt(
     transaction: &WriteTransaction,
     mutations: &[Mutation],
-    damaged: &[Option<MutationError>],
+    refused: &[Option<MutationError>],
 ) -> Result<Attempt, LedgerFailure> {
     let mut batch = Batch::open(transaction).map_err(failure)?;
     let mut replies = Vec::with_capacity(mutations.len());
-    for (at, (mutation, met_damage)) in mutations.iter().zip(damaged).enumerate() {
-        if let Some(error) = met_damage {
+    for (at, (mutation, refusal)) in mutations.iter().zip(refused).enumerate() {
+        if let Some(error) = refusal {
             replies.push(Err(error.clone()));
             continue;
         }

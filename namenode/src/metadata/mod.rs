@@ -4,7 +4,7 @@
 //! - `apply` and the files named after nouns (`files`, `writes`, `nodes`, `reports`, `commands`, `tombstones`) decide, on a
 //!   `batch` of open `tables` inside one write transaction. `codec` is how records lie on disk.
 //! - `derived` keeps reverse index, digests and counters in step with the files.
-//! - `ledger` runs batches durably; `open` finds or makes the `database`; `view`, `repair_view`, `admin_view` and `dump` read snapshots.
+//! - `ledger` runs batches durably, while the disk has `room`; `open` finds or makes the `database`; `view`, `repair_view`, `admin_view` and `dump` read snapshots.
 
 mod admin_view;
 mod apply;
@@ -23,6 +23,7 @@ mod nodes;
 mod open;
 mod repair_view;
 mod reports;
+mod room;
 mod tables;
 mod tombstones;
 mod view;
@@ -44,5 +45,6 @@ pub use dump::{Table, UnknownTable};
 pub use handle::{Metadata, MetadataOptions};
 pub use open::OpenError;
 pub use repair_view::RepairUnderWay;
+pub use room::Tight;
 pub use tables::ViewError;
 pub use view::View;

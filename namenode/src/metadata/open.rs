@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::database::{database_error, format, open_database};
 use super::ledger::Ledger;
+use super::room::Room;
 
 const DATABASE: &str = "metadata.redb";
 const NEW_DATABASE: &str = "metadata.redb.new";
@@ -126,7 +127,13 @@ struct ClusterFile {
 }
 
 /// Locks `dir` and opens its database; makes both where there is nothing yet.
-pub(super) fn open_directory(dir: &Path, cache_bytes: usize) -> Result<Opened, OpenError> {
+///
+/// `reserve_bytes` of the disk stay free.
+pub(super) fn open_directory(
+    dir: &Path,
+    cache_bytes: usize,
+    reserve_bytes: u64,
+) -> Result<Opened, OpenError> {
     fs::create_dir_all(dir).map_err(|source| io_error(dir, source))?;
     let lock = lock(dir)?;
     let known = read_cluster(dir)?;
@@ -152,7 +159,11 @@ pub(super) fn open_directory(dir: &Path, cache_bytes: usize) -> Result<Opened, O
                 write_cluster(dir, found)?;
             }
             Ok(Opened {
-                ledger: Ledger::new(database, Some(lock)),
+                ledger: Ledger::with_room(
+                    database,
+                    Room::of(dir.to_owned(), reserve_bytes),
+                    Some(lock),
+                ),
                 cluster_id: found,
             })
         }
@@ -259,7 +270,7 @@ mod tests {
     const CACHE: usize = 1 << 20;
 
     fn open(dir: &Path) -> Result<Opened, OpenError> {
-        open_directory(dir, CACHE)
+        open_directory(dir, CACHE, 0)
     }
 
     /// A directory with one file in it, closed.

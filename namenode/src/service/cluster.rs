@@ -18,7 +18,10 @@ pub async fn info(shared: &Shared, _: wire::InfoRequest) -> Result<wire::InfoRes
             soft.safe_mode.reason(now_ms),
         )
     };
-    let status = describe(&census, counts.under_replicated, progress, reason);
+    let mut status = describe(&census, counts.under_replicated, progress, reason);
+    if let Some(tight) = shared.metadata.tight() {
+        status.degrade(&tight.to_string());
+    }
     Ok(wire::InfoResponse {
         status: status.word.to_owned(),
         reason: status.reason,
