@@ -68,6 +68,15 @@ impl LoopDisk {
         &self.mount_point
     }
 
+    /// Bytes that may still be written.
+    ///
+    /// # Errors
+    /// When the filesystem does not say.
+    pub fn available_bytes(&self) -> Result<u64> {
+        let space = rustix::fs::statvfs(&self.mount_point)?;
+        Ok(space.f_bavail * space.f_frsize)
+    }
+
     /// Drops everything that is not on the disk, and lets nothing reach it any more.
     ///
     /// # Errors

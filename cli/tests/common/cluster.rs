@@ -33,6 +33,16 @@ impl Cluster {
     /// Starts `nodes` datanodes around a namenode that is also given `namenode_flags`.
     pub async fn start(nodes: usize, namenode_flags: &[&str]) -> Self {
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        Self::start_in(directory, nodes, namenode_flags, &[]).await
+    }
+
+    /// As [`Cluster::start`], in a directory where `namenode` and `datanode-1` and so on may be disks of their own.
+    pub async fn start_in(
+        directory: TempDir,
+        nodes: usize,
+        namenode_flags: &[&str],
+        datanode_flags: &[&str],
+    ) -> Self {
         let path = directory.path();
         let at = |name: &str| path.join(name).display().to_string();
         let namenode_dir = at("namenode");
@@ -49,21 +59,11 @@ impl Cluster {
         let (mut datanodes, mut datanode_specs) = (Vec::new(), Vec::new());
         for node in 1..=nodes {
             let name = format!("datanode-{node}");
-            let spec = process(
-                path,
-                &name,
-                &[
-                    "datanode",
-                    "--dir",
-                    &at(&name),
-                    "--listen",
-                    "127.0.0.1:0",
-                    "--namenode",
-                    &namenode_address,
-                    "--name",
-                    &name,
-                ],
-            );
+            let dir = at(&name);
+            let mut arguments = vec!["datanode", "--dir", &dir, "--name", &name];
+            arguments.extend(["--listen", "127.0.0.1:0", "--namenode", &namenode_address]);
+            arguments.extend(datanode_flags);
+            let spec = process(path, &name, &arguments);
             datanodes.push(Some(spec.start("listening on").await.unwrap()));
             datanode_specs.push(spec);
         }
