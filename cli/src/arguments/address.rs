@@ -5,6 +5,9 @@ use clap::Args;
 /// The port of a namenode that does not say otherwise.
 pub const NAMENODE_PORT: u16 = 9000;
 
+/// The port of a gateway that does not say otherwise.
+pub const GATEWAY_PORT: u16 = 8080;
+
 /// Where the namenode is.
 #[derive(Debug, Clone, Args)]
 pub struct NamenodeAddress {
@@ -56,7 +59,7 @@ impl Listen {
 }
 
 /// `address` as `host:port`, with `port` where it has none.
-fn with_port(address: &str, port: u16) -> String {
+pub fn with_port(address: &str, port: u16) -> String {
     let bare_v6 = address.matches(':').count() > 1 && !address.starts_with('[');
     let has_port = !bare_v6
         && address

@@ -6,7 +6,7 @@ mod tuning;
 
 use clap::{Parser, Subcommand};
 
-pub use self::address::{Listen, NAMENODE_PORT, NamenodeAddress};
+pub use self::address::{GATEWAY_PORT, Listen, NAMENODE_PORT, NamenodeAddress, with_port};
 pub use self::tuning::{DatanodeTuning, GatewayTuning, NamenodeTuning};
 use crate::commands::{
     admin, completions, datanode, dev, gateway, get, health, ls, namenode, put, rm, stat,

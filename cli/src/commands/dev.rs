@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::{DatanodeTuning, GatewayTuning, NamenodeTuning};
+use crate::arguments::{DatanodeTuning, GATEWAY_PORT, GatewayTuning, NamenodeTuning, with_port};
 use crate::output::Output;
 use crate::role::{Role, run_until_stopped, unless_stopped};
 
@@ -35,7 +35,7 @@ pub struct DevArguments {
         long,
         env = "RICHARDSTORE_LISTEN",
         default_value = "127.0.0.1:8080",
-        value_name = "HOST:PORT"
+        value_name = "HOST[:PORT]"
     )]
     listen: String,
     /// How many datanodes
@@ -96,7 +96,7 @@ async fn start(arguments: &DevArguments, roles: &mut Vec<Role>) -> Result<Addres
     wait_for_datanodes(&namenode, &datanodes).await;
     let config = arguments
         .gateway
-        .config(arguments.listen.clone(), namenode.clone());
+        .config(with_port(&arguments.listen, GATEWAY_PORT), namenode.clone());
     let gateway = Role::gateway(config).await?;
     let url = format!("http://{}", gateway.address());
     roles.push(gateway);

@@ -5,11 +5,9 @@ use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::{GatewayTuning, Listen, NamenodeAddress};
+use crate::arguments::{GATEWAY_PORT, GatewayTuning, Listen, NamenodeAddress};
 use crate::output::Output;
 use crate::role::{Role, run_until_stopped, unless_stopped};
-
-const GATEWAY_PORT: u16 = 8080;
 
 /// Where and how.
 #[derive(Debug, Args)]
