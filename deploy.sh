@@ -144,7 +144,7 @@ k3d_drill() {
   need docker k3d kubectl curl
   local tool
   tool="$(binary)"
-  "$tool" drill "$1" --on k8s --context "$context"
+  "$tool" drill "$@" --on k8s --context "$context" --gateway "$url"
 }
 
 k3d_down() {
@@ -195,7 +195,7 @@ docker_drill() {
   need docker curl
   local tool
   tool="$(binary)"
-  "$tool" drill "$1" --on docker --project richardstore
+  "$tool" drill "$@" --on docker --project richardstore --gateway "$url"
 }
 
 docker_down() {

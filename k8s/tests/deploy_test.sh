@@ -56,12 +56,12 @@ STANDIN
 }
 
 fresh() {
-  rm -f "$work"/{cluster,context,stopped,compose,no_rollout,wrong_bytes,not_ready,stored,applied,compose-file} "$CALLS"
+  rm -f "$work"/{binary,cluster,context,stopped,compose,no_rollout,wrong_bytes,not_ready,stored,applied,compose-file} "$CALLS"
   touch "$CALLS" "$work/binary"
 }
 
 deploy() {
-  env PATH="$work/bin:$work/system" RICHARDSTORE_BINARY="$work/binary" RICHARDSTORE_WAIT_SECONDS=2 \
+  env -u RICHARDSTORE_PORT PATH="$work/bin:$work/system" RICHARDSTORE_BINARY="$work/binary" RICHARDSTORE_WAIT_SECONDS=2 \
     "$work/system/bash" "$here/../../deploy.sh" "$@" >"$work/output" 2>&1
 }
 
@@ -156,6 +156,14 @@ test_docker_goes_without_the_plugin() {
   grep -q '^docker-compose --project-name richardstore .*--file - up --detach$' "$CALLS" || fail "no docker-compose up"
   grep -q '^services:' "$work/compose-file" || fail "no services"
   ! grep -q '^name:' "$work/compose-file" || fail "version 1 knows no name"
+}
+
+test_a_drill_is_held_on_the_cluster_that_was_made() {
+  ln -sf bin/stand-in "$work/binary"
+  deploy drill bit-rot || fail "failed"
+  expect "binary drill bit-rot --on k8s --context k3d-dfs-cluster --gateway http://localhost:8080"
+  deploy --docker drill all --json || fail "failed"
+  expect "binary drill all --json --on docker --project richardstore --gateway http://localhost:8080"
 }
 
 test_an_unknown_command_is_wrong_usage() {
