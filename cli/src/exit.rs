@@ -4,7 +4,7 @@ use std::io;
 
 use richardstore_client::ClientError;
 use richardstore_datanode::{DatanodeError, IdentityError, VolumeError};
-use richardstore_namenode::{NamenodeError, OpenError};
+use richardstore_namenode::{DumpError, LoadError, NamenodeError, OpenError};
 use richardstore_proto::{ErrorCode, StoreError};
 use richardstore_store::OpenError as StoreOpenError;
 
@@ -138,6 +138,15 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(NamenodeError::Open(error)) = cause.downcast_ref::<NamenodeError>() {
         return Some(of_metadata(error));
     }
+    if let Some(error) = cause.downcast_ref::<OpenError>() {
+        return Some(of_metadata(error));
+    }
+    if let Some(error) = cause.downcast_ref::<LoadError>() {
+        return of_load(error);
+    }
+    if let Some(error) = cause.downcast_ref::<DumpError>() {
+        return of_dump(error);
+    }
     if let Some(error) = cause.downcast_ref::<DatanodeError>() {
         return of_datanode(error);
     }
@@ -151,6 +160,23 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
 
 fn of_metadata(error: &OpenError) -> Exit {
     Exit::Directory(error.exit_code())
+}
+
+fn of_load(error: &LoadError) -> Option<Exit> {
+    match error {
+        LoadError::Dump(error) => of_dump(error),
+        LoadError::Open(error) => Some(of_metadata(error)),
+        LoadError::NotEmpty { .. } => Some(Exit::Directory(DAMAGED)),
+        LoadError::Database(_) => Some(Exit::Directory(DISK)),
+    }
+}
+
+fn of_dump(error: &DumpError) -> Option<Exit> {
+    match error {
+        DumpError::NotADump(_) | DumpError::Version { .. } => Some(Exit::Usage),
+        DumpError::Damaged { .. } => Some(Exit::Integrity),
+        DumpError::Io(_) => None,
+    }
 }
 
 fn of_datanode(error: &DatanodeError) -> Option<Exit> {

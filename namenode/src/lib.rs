@@ -29,10 +29,10 @@ mod why;
 
 pub use config::{ConfigError, NamenodeConfig};
 pub use metadata::{
-    Counts, Metadata, MetadataOptions, OpenError, RepairUnderWay, Table, UnknownTable, View,
-    ViewError,
+    Counts, DumpError, DumpOf, DumpSummary, LoadError, Metadata, MetadataOptions, OpenError,
+    RepairUnderWay, Table, UnknownTable, View, ViewError, load, open_offline, verify_dump,
 };
-pub use mutation::{CommandEnd, Mutation, MutationError, Reply};
+pub use mutation::{CommandEnd, Mutation, MutationError, RecalledDelete, Reply};
 pub use namenode::{Namenode, NamenodeError};
 pub use record::{
     CommandRecord, CommandRecordAction, FileRecord, MAX_WRITES_PER_ALLOCATION, NodeAdmin,

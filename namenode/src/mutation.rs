@@ -126,6 +126,23 @@ pub enum Mutation {
         /// How they ended. Those no longer known are ignored.
         outcomes: Vec<(CommandId, CommandEnd)>,
     },
+    /// A datanode says which deletes it remembers. Only metadata that was restored has use for it.
+    RecallDeletes {
+        /// The deletes.
+        deletes: Vec<RecalledDelete>,
+        /// The time.
+        now_ms: u64,
+    },
+    /// The metadata was restored and is about to hear what the datanodes hold. Done by itself at the first start on metadata
+    /// that was loaded.
+    Recover {
+        /// Replication target of files that come back.
+        replication: u32,
+        /// The newest epoch that a datanode has seen.
+        epoch: NamenodeEpoch,
+        /// The newest generation that a datanode has.
+        generation: Generation,
+    },
     /// New commands.
     IssueCommands {
         /// For whom, and what.
@@ -133,6 +150,17 @@ pub enum Mutation {
         /// The time.
         now_ms: u64,
     },
+}
+
+/// A delete that a datanode remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecalledDelete {
+    /// The file.
+    pub hash: ContentHash,
+    /// Replicas up to this write are dead.
+    pub generation: Generation,
+    /// The next generation when it was deleted: where in the life of the database the delete lies.
+    pub marker: Generation,
 }
 
 /// How a command ended.

@@ -75,8 +75,9 @@ impl FileRecord {
     }
 }
 
-/// What the operator wants of a datanode.
+/// What the operator wants of a datanode. In records it is a number, in dumps a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NodeAdmin {
     /// To be used.
     #[default]

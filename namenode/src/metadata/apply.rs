@@ -16,7 +16,10 @@ pub(super) fn apply(batch: &mut Batch<'_>, mutation: &Mutation) -> Result<Reply,
         Mutation::StartEpoch {
             now_ms: _,
             writes_expire_at_ms,
-        } => batch.start_epoch(*writes_expire_at_ms),
+        } => {
+            batch.recover_if_loaded()?;
+            batch.start_epoch(*writes_expire_at_ms)
+        }
         Mutation::AllocateWrites {
             count,
             expires_at_ms,
@@ -81,6 +84,15 @@ pub(super) fn apply(batch: &mut Batch<'_>, mutation: &Mutation) -> Result<Reply,
             now_ms: *now_ms,
         }),
         Mutation::ConfirmCommands { index, outcomes } => batch.confirm_commands(*index, outcomes),
+        Mutation::RecallDeletes { deletes, now_ms } => batch.recall_deletes(deletes, *now_ms),
+        Mutation::Recover {
+            replication,
+            epoch,
+            generation,
+        } => {
+            batch.recover(*replication, epoch.0, *generation)?;
+            Ok(Reply::Done)
+        }
         Mutation::IssueCommands { commands, now_ms } => batch.issue_commands(commands, *now_ms),
     }
 }

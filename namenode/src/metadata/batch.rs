@@ -270,23 +270,34 @@ impl<'txn> Batch<'txn> {
         action: CommandRecordAction,
         now_ms: u64,
     ) -> Result<CommandId, MutationError> {
-        self.recorded_node(node)?.commands += 1;
         let id = CommandId(self.counters.next_command);
         self.counters.next_command += 1;
-        self.counters.commands += 1;
-        if let Some(hash) = action.repairs() {
-            self.tables
-                .repairs
-                .insert(hash.as_bytes(), (node.0, id.0))?;
-        }
         let record = CommandRecord {
             action,
             attempts: 0,
             not_before_ms: 0,
             issued_ms: now_ms,
         };
-        self.set_command(node, id, &record)?;
+        self.insert_command(node, id, &record)?;
         Ok(id)
+    }
+
+    /// Adds a command that has its number.
+    pub fn insert_command(
+        &mut self,
+        node: NodeIndex,
+        id: CommandId,
+        record: &CommandRecord,
+    ) -> Result<(), MutationError> {
+        self.recorded_node(node)?.commands += 1;
+        self.counters.commands += 1;
+        if let Some(hash) = record.action.repairs() {
+            self.tables
+                .repairs
+                .insert(hash.as_bytes(), (node.0, id.0))?;
+        }
+        self.set_command(node, id, record)?;
+        Ok(())
     }
 
     pub fn set_command(

@@ -56,7 +56,7 @@ pub(super) fn open_database(
 }
 
 /// What `open` opens, if it is a database of a namenode. redb may panic over a damaged file: that is an error too.
-fn checked(
+pub(super) fn checked(
     path: &Path,
     open: impl FnOnce() -> Result<Database, DatabaseError>,
 ) -> Result<(Database, ClusterId), OpenError> {

@@ -7,20 +7,20 @@ use std::ops::ControlFlow;
 use std::str::FromStr;
 
 use redb::ReadableTable;
-use richardstore_proto::{ContentHash, ErrorCode, Generation, JournalId, NodeId, StoreError};
+use richardstore_proto::{ClusterId, ContentHash, ErrorCode, Generation, NodeId, StoreError};
 use serde::Serialize;
 
 use super::codec;
 use super::dump_lines::{
-    CommandLine, FileLine, HolderField, MetaLine, NodeLine, ReplicaField, ReplicaLine,
-    TombstoneLine, WriteLine,
+    CommandLine, FileLine, HolderField, MetaLine, NodeField, NodeLine, RecalledLine, ReplicaField,
+    ReplicaLine, TombstoneLine, WriteLine,
 };
 use super::tables::{
-    COMMANDS, FILES, META, META_CLUSTER, META_SCHEMA, NODE_FILES, TOMBSTONES, ViewError, WRITES,
-    split_node_file_key,
+    COMMANDS, FILES, META, META_CLUSTER, META_SCHEMA, NODE_FILES, RECALLED_DELETES, TOMBSTONES,
+    ViewError, WRITES, split_node_file_key,
 };
 use super::view::{View, guarded};
-use crate::record::{CommandRecordAction, NodeAdmin, NodeIndex};
+use crate::record::{CommandRecordAction, NodeIndex, NodeRecord};
 
 /// A table that can be dumped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +37,17 @@ pub enum Table {
     Commands,
     /// Allocations in flight, by generation.
     Writes,
+    /// Deletes that datanodes remembered after the metadata was restored, by hash.
+    Recalled,
     /// Schema version, cluster id, counters.
     Meta,
 }
 
 /// A name that is no table's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no table {0:?}: there are files, replicas, nodes, tombstones, commands, writes and meta")]
+#[error(
+    "no table {0:?}: there are files, replicas, nodes, tombstones, commands, writes, recalled and meta; all is all of them"
+)]
 pub struct UnknownTable(String);
 
 impl From<UnknownTable> for StoreError {
@@ -54,13 +58,14 @@ impl From<UnknownTable> for StoreError {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Files,
         Self::Replicas,
         Self::Nodes,
         Self::Tombstones,
         Self::Commands,
         Self::Writes,
+        Self::Recalled,
         Self::Meta,
     ];
 
@@ -73,6 +78,7 @@ impl Table {
             Self::Tombstones => "tombstones",
             Self::Commands => "commands",
             Self::Writes => "writes",
+            Self::Recalled => "recalled",
             Self::Meta => "meta",
         }
     }
@@ -90,16 +96,25 @@ impl FromStr for Table {
 }
 
 /// Node ids by number; a number that no node has shows as the nil id.
-struct NodeNames(BTreeMap<NodeIndex, NodeId>);
+pub(super) struct NodeNames(BTreeMap<NodeIndex, NodeId>);
 
 impl NodeNames {
+    fn of(nodes: &[NodeRecord]) -> Self {
+        let pair = |node: &NodeRecord| (node.index, node.node_id);
+        Self(nodes.iter().map(pair).collect())
+    }
+
+    fn list(&self, nodes: &[NodeIndex]) -> Vec<NodeField> {
+        nodes.iter().map(|node| NodeField(self.id(*node))).collect()
+    }
+
     fn id(&self, index: NodeIndex) -> NodeId {
         self.0.get(&index).copied().unwrap_or(NodeId::new([0; 16]))
     }
 }
 
 /// What a dump does with one line, without its line break.
-type Visit<'a> = &'a mut dyn FnMut(&str) -> ControlFlow<()>;
+pub(super) type Visit<'a> = &'a mut dyn FnMut(&str) -> ControlFlow<()>;
 
 impl View {
     /// Hands each record of `table` to `visit` as one line of JSON without its line break, until the table ends or `visit`
@@ -109,19 +124,14 @@ impl View {
     /// [`ViewError`] at the first record that cannot be read; the lines before it were handed out.
     pub fn dump(&self, table: Table, visit: Visit<'_>) -> Result<(), ViewError> {
         let nodes = self.nodes()?;
-        let names = NodeNames(
-            nodes
-                .iter()
-                .map(|node| (node.index, node.node_id))
-                .collect(),
-        );
         guarded(|| match table {
-            Table::Files => self.dump_files(&names, visit),
-            Table::Replicas => self.dump_replicas(&names, visit),
+            Table::Files => self.dump_files(&NodeNames::of(&nodes), visit),
+            Table::Replicas => self.dump_replicas(&NodeNames::of(&nodes), visit),
             Table::Nodes => dump_nodes(&nodes, visit),
-            Table::Tombstones => self.dump_tombstones(&names, visit),
-            Table::Commands => self.dump_commands(&names, visit),
-            Table::Writes => self.dump_writes(&names, visit),
+            Table::Tombstones => self.dump_tombstones(&NodeNames::of(&nodes), visit),
+            Table::Commands => self.dump_commands(&NodeNames::of(&nodes), visit),
+            Table::Writes => self.dump_writes(&NodeNames::of(&nodes), visit),
+            Table::Recalled => self.dump_recalled(visit),
             Table::Meta => self.dump_meta(visit),
         })
     }
@@ -195,28 +205,44 @@ impl View {
             let (key, frame) = row?;
             let (node, id) = key.value();
             let record = codec::decode_command((node, id), frame.value())?;
-            let (action, hash, generation, targets) = match record.action {
+            let (action, hash, generation, targets, keep) = match &record.action {
                 CommandRecordAction::Delete { hash, generation } => {
-                    ("delete", hash, Some(generation), None)
+                    ("delete", hash, Some(*generation), None, None)
                 }
                 CommandRecordAction::Replicate { hash, targets } => {
-                    let targets = targets.iter().map(|node| names.id(*node).to_string());
-                    ("replicate", hash, None, Some(targets.collect()))
+                    ("replicate", hash, None, Some(names.list(targets)), None)
                 }
                 CommandRecordAction::Trim {
-                    hash, generation, ..
-                } => ("trim", hash, Some(generation), None),
+                    hash,
+                    generation,
+                    keep,
+                } => (
+                    "trim",
+                    hash,
+                    Some(*generation),
+                    None,
+                    Some(names.list(keep)),
+                ),
                 CommandRecordAction::Quarantine {
-                    hash, generation, ..
-                } => ("quarantine", hash, Some(generation), None),
+                    hash,
+                    generation,
+                    keep,
+                } => (
+                    "quarantine",
+                    hash,
+                    Some(*generation),
+                    None,
+                    Some(names.list(keep)),
+                ),
             };
             let line = CommandLine {
                 node: names.id(NodeIndex(node)),
                 id,
-                action,
-                hash,
+                action: action.into(),
+                hash: *hash,
                 generation,
                 targets,
+                keep,
                 attempts: record.attempts,
                 not_before_ms: record.not_before_ms,
                 issued_ms: record.issued_ms,
@@ -255,6 +281,18 @@ impl View {
         Ok(())
     }
 
+    fn dump_recalled(&self, visit: Visit<'_>) -> Result<(), ViewError> {
+        for row in self.table(RECALLED_DELETES)?.iter()? {
+            let (key, frame) = row?;
+            let hash = ContentHash::new(*key.value());
+            let generation = codec::decode(format_args!("recalled delete {hash}"), frame.value())?;
+            if emit(&RecalledLine { hash, generation }, visit)?.is_break() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     fn dump_meta(&self, visit: Visit<'_>) -> Result<(), ViewError> {
         let meta = self.table(META)?;
         let row = |key: &str| {
@@ -262,8 +300,7 @@ impl View {
                 .ok_or_else(|| ViewError::Corrupt(format!("meta has no {key}")))
         };
         let schema: u32 = codec::decode("meta schema", row(META_SCHEMA)?.value())?;
-        let cluster: richardstore_proto::ClusterId =
-            codec::decode("meta cluster_id", row(META_CLUSTER)?.value())?;
+        let cluster: ClusterId = codec::decode("meta cluster_id", row(META_CLUSTER)?.value())?;
         let counters = self.counters()?;
         let lines: [(&str, serde_json::Value); 13] = [
             ("schema", schema.into()),
@@ -289,21 +326,17 @@ impl View {
     }
 }
 
-fn dump_nodes(nodes: &[crate::record::NodeRecord], visit: Visit<'_>) -> Result<(), ViewError> {
+fn dump_nodes(nodes: &[NodeRecord], visit: Visit<'_>) -> Result<(), ViewError> {
     for node in nodes {
         let line = NodeLine {
             node: node.node_id,
             index: node.index.0,
-            name: &node.name,
-            address: &node.address,
-            rack: &node.rack,
-            admin: match node.admin {
-                NodeAdmin::InService => "in_service",
-                NodeAdmin::Decommissioning => "decommissioning",
-                NodeAdmin::Decommissioned => "decommissioned",
-            },
+            name: node.name.as_str().into(),
+            address: node.address.as_str().into(),
+            rack: node.rack.as_str().into(),
+            admin: node.admin,
             session_epoch: node.session_epoch.0,
-            journal_id: node.journal_id.as_ref().map(JournalId::to_string),
+            journal_id: node.journal_id,
             next_sequence: node.next_sequence.0,
             registered_ms: node.registered_ms,
             replicas: node.replicas,
@@ -317,7 +350,7 @@ fn dump_nodes(nodes: &[crate::record::NodeRecord], visit: Visit<'_>) -> Result<(
     Ok(())
 }
 
-fn emit(line: &impl Serialize, visit: Visit<'_>) -> Result<ControlFlow<()>, ViewError> {
+pub(super) fn emit(line: &impl Serialize, visit: Visit<'_>) -> Result<ControlFlow<()>, ViewError> {
     let line =
         serde_json::to_string(line).map_err(|error| ViewError::Corrupt(error.to_string()))?;
     Ok(visit(&line))

@@ -138,6 +138,13 @@ impl Fixture {
         );
     }
 
+    /// The nodes have registered with new journals.
+    pub fn forget_sequences(&mut self) {
+        for sequence in self.sequences.values_mut() {
+            *sequence = 1;
+        }
+    }
+
     /// Confirms every command that a node has.
     pub fn confirm_all(&self, node: u32) {
         let outcomes = self

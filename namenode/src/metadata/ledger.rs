@@ -39,7 +39,6 @@ enum Attempt {
 
 impl Ledger {
     /// A database that lies on no disk, or on one that is never full.
-    #[cfg(test)]
     pub fn new(database: Database, lock: Option<File>) -> Arc<Self> {
         Self::with_room(database, Room::measured(0, || Ok(0)), lock)
     }
@@ -104,6 +103,18 @@ impl Ledger {
         let transaction = self.begin().expect("a database in memory");
         change(&mut super::tables::Tables::open(&transaction).expect("a database in memory"));
         transaction.commit().expect("a database in memory");
+    }
+
+    /// Does `work` in one durable transaction, for a database that is being made.
+    pub fn write(
+        &self,
+        work: impl FnOnce(&mut Batch<'_>) -> Result<(), MutationError>,
+    ) -> Result<(), LedgerFailure> {
+        let transaction = self.begin()?;
+        let mut batch = Batch::open(&transaction).map_err(failure)?;
+        work(&mut batch).map_err(failure)?;
+        batch.finish().map_err(failure)?;
+        transaction.commit().map_err(failure)
     }
 
     fn begin(&self) -> Result<WriteTransaction, LedgerFailure> {

@@ -4,6 +4,8 @@
 //! - `apply` and the files named after nouns (`files`, `writes`, `nodes`, `reports`, `commands`, `tombstones`) decide, on a
 //!   `batch` of open `tables` inside one write transaction. `codec` is how records lie on disk.
 //! - `derived` keeps reverse index, digests and counters in step with the files.
+//! - `dump_all` writes everything as lines, `dump_reader` reads and `load` loads them; `recovery` is what comes back after that.
+//! - `offline` reads the file of a namenode that is down.
 //! - `ledger` runs batches durably, while the disk has `room`; `open` finds or makes the `database`; `view`, `repair_view`, `admin_view` and `dump` read snapshots.
 
 mod admin_view;
@@ -15,12 +17,18 @@ mod counters;
 mod database;
 mod derived;
 mod dump;
+mod dump_all;
 mod dump_lines;
+mod dump_reader;
 mod files;
 mod handle;
 mod ledger;
+mod load;
+mod new_database;
 mod nodes;
+mod offline;
 mod open;
+mod recovery;
 mod repair_view;
 mod reports;
 mod room;
@@ -42,7 +50,11 @@ mod power_loss;
 
 pub use counters::Counts;
 pub use dump::{Table, UnknownTable};
+pub use dump_all::DumpOf;
+pub use dump_reader::{DumpError, DumpSummary, verify_dump};
 pub use handle::{Metadata, MetadataOptions};
+pub use load::{LoadError, load};
+pub use offline::open_offline;
 pub use open::OpenError;
 pub use repair_view::RepairUnderWay;
 pub use room::Tight;

@@ -10,20 +10,22 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::Builder;
 use richardstore_migrations::{ClimbError, SchemaError};
 use richardstore_proto::ClusterId;
 use serde::{Deserialize, Serialize};
 
-use super::database::{database_error, format, open_database};
+use super::database::{database_error, open_database};
 use super::ledger::Ledger;
+use super::new_database::{make, name};
 use super::room::Room;
 
-const DATABASE: &str = "metadata.redb";
-const NEW_DATABASE: &str = "metadata.redb.new";
-const CLUSTER: &str = "cluster.json";
-const NEW_CLUSTER: &str = "cluster.json.new";
-const LOCK: &str = "LOCK";
+pub(super) const DATABASE: &str = "metadata.redb";
+pub(super) const NEW_DATABASE: &str = "metadata.redb.new";
+pub(super) const CLUSTER: &str = "cluster.json";
+pub(super) const NEW_CLUSTER: &str = "cluster.json.new";
+pub(super) const LOCK: &str = "LOCK";
+/// Copies of the metadata.
+pub(super) const COPIES: &str = "copies";
 
 /// Why there is no metadata to work with.
 #[derive(Debug, thiserror::Error)]
@@ -170,7 +172,7 @@ pub(super) fn open_directory(
     }
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK);
     let file = File::options()
         .create(true)
@@ -187,7 +189,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-fn read_cluster(dir: &Path) -> Result<Option<ClusterId>, OpenError> {
+pub(super) fn read_cluster(dir: &Path) -> Result<Option<ClusterId>, OpenError> {
     let path = dir.join(CLUSTER);
     let text = match fs::read(&path) {
         Ok(text) => text,
@@ -206,7 +208,7 @@ fn read_cluster(dir: &Path) -> Result<Option<ClusterId>, OpenError> {
         .map_err(|error: richardstore_proto::ParseIdError| damaged(error.to_string()))
 }
 
-fn write_cluster(dir: &Path, cluster_id: ClusterId) -> Result<(), OpenError> {
+pub(super) fn write_cluster(dir: &Path, cluster_id: ClusterId) -> Result<(), OpenError> {
     let path = dir.join(NEW_CLUSTER);
     let file = ClusterFile {
         cluster_id: cluster_id.to_string(),
@@ -224,29 +226,12 @@ fn write_cluster(dir: &Path, cluster_id: ClusterId) -> Result<(), OpenError> {
 
 /// Makes an empty database of a new cluster. It gets its name when it is complete and on disk.
 fn make_database(dir: &Path) -> Result<(), OpenError> {
-    let path = dir.join(NEW_DATABASE);
-    let wrap = |source| io_error(&path, source);
-    match fs::remove_file(&path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => return Err(wrap(source)),
-    }
     let cluster_id = ClusterId::new(*uuid::Uuid::new_v4().as_bytes());
-    let database = Builder::new()
-        .create(&path)
-        .map_err(|error| database_error(&path, error))?;
-    format(&database, cluster_id).map_err(|reason| OpenError::Damaged {
-        path: path.clone(),
-        reason,
-    })?;
+    let database = make(dir, cluster_id)?;
     database
         .close()
-        .map_err(|error| database_error(&path, error))?;
-    File::open(&path)
-        .and_then(|file| file.sync_all())
-        .map_err(wrap)?;
-    fs::rename(&path, dir.join(DATABASE)).map_err(wrap)?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(wrap)
+        .map_err(|error| database_error(&dir.join(NEW_DATABASE), error))?;
+    name(dir)
 }
 
 pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {

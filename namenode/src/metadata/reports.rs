@@ -65,9 +65,9 @@ impl Batch<'_> {
         Ok(node.next_sequence)
     }
 
-    /// A node says that it has a replica. Which of five things that means is decided in this order: it is dead; it is one
-    /// of a living file's; its write is still in flight; its write has ended without it; it is from a future that this
-    /// database does not know.
+    /// A node says that it has a replica. Which of six things that means is decided in this order: it is dead; it is one
+    /// of a living file's; its write is still in flight; it is from a time that a restored database does not remember; it is
+    /// from a future that this database does not know; its write has ended without it.
     fn replica_added(
         &mut self,
         node: NodeIndex,
@@ -112,7 +112,7 @@ impl Batch<'_> {
             return self.bury(&hash, generation, &[node], now_ms);
         }
 
-        if file.is_some() {
+        if file.is_some() || self.take_back(node, event, now_ms)? {
             return Ok(());
         }
         if !from_here {

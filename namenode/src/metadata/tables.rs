@@ -24,8 +24,11 @@ pub(super) type Frame = &'static [u8];
 pub(super) const META_SCHEMA: &str = "schema";
 pub(super) const META_CLUSTER: &str = "cluster_id";
 pub(super) const META_COUNTERS: &str = "counters";
+pub(super) const META_RECOVERY: &str = "recovery";
+pub(super) const META_LOADED: &str = "loaded";
 
-/// `meta`: `schema` (u32, always in frame version 1), `cluster_id`, `counters`.
+/// `meta`: `schema` (u32, always in frame version 1), `cluster_id`, `counters`; after the metadata was restored `recovery`;
+/// from loading until the first start `loaded`, the replication target of files that come back.
 pub(super) const META: TableDefinition<'static, &'static str, Frame> = TableDefinition::new("meta");
 /// `files`: hash -> file, with its replicas. The one random insert of a file.
 pub(super) const FILES: TableDefinition<'static, HashKey, Frame> = TableDefinition::new("files");
@@ -127,7 +130,6 @@ pub(super) struct Tables<'txn> {
     pub tombstones: Table<'txn, HashKey, Frame>,
     pub spent_tombstones: Table<'txn, (u64, HashKey), ()>,
     pub delete_markers: Table<'txn, (u64, HashKey), ()>,
-    #[expect(dead_code, reason = "part of schema 2; the rebuild fills it")]
     pub recalled_deletes: Table<'txn, HashKey, Frame>,
     pub commands: Table<'txn, (u32, u64), Frame>,
     pub writes: Table<'txn, u64, Frame>,

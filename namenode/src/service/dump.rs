@@ -1,4 +1,4 @@
-//! Dumps: the records of one table as JSON lines, streamed from one snapshot.
+//! Dumps: the records of one table, or of all, as JSON lines, streamed from one snapshot.
 //!
 //! A blocking task walks the table and waits for the reader, so that memory does not grow with the table (I11). It also
 //! watches for the stop: a reader that stalls must not keep the process.
@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::metadata::{Table, UnknownTable, View, ViewError};
+use crate::metadata::{DumpOf, UnknownTable, View, ViewError};
 use crate::shared::{Shared, offload_failed};
 
 /// Lines are sent together once they are this many bytes.
@@ -30,7 +30,7 @@ type Part = Result<wire::DumpResponse, Status>;
 
 /// Streams a table.
 pub async fn dump(shared: &Shared, request: wire::DumpRequest) -> Result<DumpStream, StoreError> {
-    let table: Table = request
+    let what: DumpOf = request
         .table
         .parse()
         .map_err(|error: UnknownTable| StoreError::from(error))?;
@@ -48,7 +48,7 @@ pub async fn dump(shared: &Shared, request: wire::DumpRequest) -> Result<DumpStr
         stopping: stopping.clone(),
     };
     shared.tasks.spawn(async move {
-        let walked = offload.run(move || walk(&view, table, &outlet)).await;
+        let walked = offload.run(move || walk(&view, what, &outlet)).await;
         let failure = match walked {
             Ok(Ok(())) => return,
             Ok(Err(error)) => StoreError::from(error),
@@ -78,10 +78,10 @@ fn readable(
     })
 }
 
-fn walk(view: &View, table: Table, outlet: &Outlet) -> Result<(), ViewError> {
+fn walk(view: &View, what: DumpOf, outlet: &Outlet) -> Result<(), ViewError> {
     let mut lines = Vec::with_capacity(PART_BYTES);
     let mut broken = ControlFlow::Continue(());
-    view.dump(table, &mut |line| {
+    view.dump_of(what, &mut |line| {
         lines.extend_from_slice(line.as_bytes());
         lines.push(b'\n');
         if lines.len() >= PART_BYTES {

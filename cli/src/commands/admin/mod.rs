@@ -1,6 +1,9 @@
 //! `admin`: what an operator does to a running cluster.
 
 mod decommission;
+mod dump;
+mod dump_file;
+mod load;
 mod report;
 mod safemode;
 mod why;
@@ -22,6 +25,12 @@ pub struct AdminArguments {
 enum AdminCommand {
     /// Move all files off a datanode, so that it can be taken away
     Decommission(decommission::DecommissionArguments),
+    /// Print metadata as JSON lines, from a running namenode or from the file of one that is down
+    Dump(dump::DumpArguments),
+    /// Make the metadata of a namenode from a dump of everything
+    Load(load::LoadArguments),
+    /// The same from a copy of the metadata
+    Restore(load::LoadArguments),
     /// Show the cluster at a glance
     Report(report::ReportArguments),
     /// Say how a file is doing, and why
@@ -34,6 +43,10 @@ enum AdminCommand {
 pub async fn run(arguments: AdminArguments, output: Output, stop: CancellationToken) -> Result<()> {
     match arguments.command {
         AdminCommand::Decommission(arguments) => decommission::run(arguments, output, stop).await,
+        AdminCommand::Dump(arguments) => dump::run(arguments, stop).await,
+        AdminCommand::Load(arguments) | AdminCommand::Restore(arguments) => {
+            load::run(arguments, output).await
+        }
         AdminCommand::Report(arguments) => report::run(arguments, output, stop).await,
         AdminCommand::Why(arguments) => why::run(arguments, output, stop).await,
         AdminCommand::Safemode(arguments) => safemode::run(arguments, output, stop).await,
