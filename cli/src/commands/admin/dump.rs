@@ -57,6 +57,9 @@ pub async fn run(arguments: DumpArguments, stop: CancellationToken) -> Result<()
     let file = DumpFile::create(path)?;
     let out = BufWriter::with_capacity(BUFFER_BYTES, file.writer()?);
     write(&arguments, &table, what, stop, out).await?;
+    if what == DumpOf::All {
+        file.verify()?;
+    }
     file.keep()
 }
 

@@ -152,7 +152,7 @@ fn i08_the_first_start_on_loaded_metadata_leaps_over_what_it_may_have_missed() {
     let counters = fixture.view().counters().unwrap();
     assert_eq!(in_flight.0 + 1, counters.next_generation);
     let dir = loaded(&dumped(&fixture.view(), DumpOf::All));
-    let opened = open_directory(dir.path(), 1 << 20).unwrap();
+    let opened = open_directory(dir.path(), 1 << 20, 0).unwrap();
     let start = |ledger: &super::super::ledger::Ledger| {
         let start = Mutation::StartEpoch {
             now_ms: NOW,
