@@ -92,6 +92,11 @@ impl Process {
             .find(|word| word.starts_with("http://"))
     }
 
+    /// Its process id, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// SIGKILL, and waits until it is gone.
     ///
     /// # Errors

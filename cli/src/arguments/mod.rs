@@ -7,9 +7,10 @@ mod tuning;
 use clap::{Parser, Subcommand};
 
 pub use self::address::{GATEWAY_PORT, Listen, NAMENODE_PORT, NamenodeAddress, with_port};
+pub use self::byte_count::parse_byte_count;
 pub use self::tuning::{DatanodeTuning, GatewayTuning, NamenodeTuning};
 use crate::commands::{
-    admin, completions, datanode, dev, gateway, get, health, ls, namenode, put, rm, stat,
+    admin, bench, completions, datanode, dev, gateway, get, health, ls, namenode, put, rm, stat,
 };
 use crate::exit::EXIT_CODES;
 use crate::logging::LogFormat;
@@ -60,6 +61,8 @@ pub enum Command {
     Stat(stat::StatArguments),
     /// Change a running cluster: decommission a datanode, leave safe mode
     Admin(admin::AdminArguments),
+    /// Measure how fast the store is, beside what the machine allows
+    Bench(bench::BenchArguments),
     /// Ask a role whether it serves
     Health(health::HealthArguments),
     /// Print a completion script for a shell
@@ -79,6 +82,7 @@ impl Command {
             | Self::Ls(_)
             | Self::Stat(_)
             | Self::Admin(_)
+            | Self::Bench(_)
             | Self::Health(_)
             | Self::Completions(_) => "error",
         }

@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub mod admin;
+pub mod bench;
 pub mod completions;
 pub mod datanode;
 pub mod dev;
