@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 
-/// Latencies are kept in microseconds, to three digits.
+/// Latencies are kept in microseconds, to three digits, up to an hour.
 const DIGITS: u8 = 3;
+const LONGEST_MICROSECONDS: u64 = 3_600_000_000;
 
 /// When the next operation begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -120,7 +121,8 @@ impl Timings {
             error: None,
             bytes: 0,
             elapsed: Duration::ZERO,
-            latency: Histogram::new(DIGITS).expect("three digits are allowed"),
+            latency: Histogram::new_with_max(LONGEST_MICROSECONDS, DIGITS)
+                .expect("an hour to three digits is allowed"),
         }
     }
 
@@ -148,7 +150,7 @@ impl Timings {
         }
         self.latency
             .add(&other.latency)
-            .expect("both grow on demand");
+            .expect("both have the same span");
     }
 
     /// Operations a second.
@@ -194,6 +196,7 @@ mod tests {
         // Half of the schedule was due while the first one was stuck.
         assert!(open.latency.value_at_quantile(0.5) > 50_000);
         assert!(closed.latency.value_at_quantile(0.5) < 50_000);
+        assert!(closed.latency.max() >= 300_000);
     }
 
     #[tokio::test]

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use richardstore_client::{Client, ClientConfig, ClusterInfo};
+use richardstore_client::{Client, ClientConfig, NodeStatus};
 use richardstore_drills::{Process, ProcessSpec};
+use richardstore_proto::NodeState;
 use richardstore_runtime::Environment;
 
 use super::{Plan, size_name};
@@ -17,6 +18,7 @@ use crate::row::Row;
 use crate::test_store::this_binary;
 
 const DATANODES: usize = 4;
+const REPLICAS: u64 = 3;
 /// Repair must not wait for the limit that protects a cluster in use: its own speed is measured.
 const UNLIMITED: &str = "100GiB";
 const REPAIR_LIMIT: Duration = Duration::from_secs(600);
@@ -75,20 +77,20 @@ impl Cluster {
             datanodes,
             _others: [namenode, gateway],
         };
-        let all_live = |info: &ClusterInfo| info.nodes_live as usize == DATANODES;
-        cluster.wait("all datanodes are live", all_live).await?;
+        let all = |nodes: &[NodeStatus]| live(nodes).count() == DATANODES;
+        cluster.wait("all datanodes are live", all).await?;
         Ok(cluster)
     }
 
-    async fn wait(&self, what: &str, holds: impl Fn(&ClusterInfo) -> bool) -> Result<ClusterInfo> {
+    async fn wait(&self, what: &str, holds: impl Fn(&[NodeStatus]) -> bool) -> Result<()> {
         let begun = Instant::now();
         loop {
-            let info = self.client.info().await?;
-            if holds(&info) {
-                return Ok(info);
+            let nodes = self.client.nodes().await?;
+            if holds(&nodes) {
+                return Ok(());
             }
             if begun.elapsed() > REPAIR_LIMIT {
-                bail!("not within {REPAIR_LIMIT:?}: {what}: {info:?}");
+                bail!("not within {REPAIR_LIMIT:?}: {what}: {nodes:?}");
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -133,12 +135,13 @@ async fn lose_one(plan: &Plan, size: usize, files: u64) -> Result<Row> {
     ensure!(stored.failed == 0, "{:?}", stored.error);
     let lost = cluster.datanodes.pop().context("there are four")?;
     lost.kill().await?;
-    let missing = cluster
-        .wait("the lost datanode is dead", |info| info.nodes_dead > 0)
-        .await?
-        .under_replicated;
+    let dead = |nodes: &[NodeStatus]| nodes.iter().any(|node| node.state == NodeState::Dead);
+    cluster.wait("the lost datanode is dead", dead).await?;
     let begun = Instant::now();
-    let healed = |info: &ClusterInfo| info.under_replicated == 0;
+    let held = live_replicas(&cluster.client.nodes().await?);
+    let missing = (files * REPLICAS).saturating_sub(held);
+    ensure!(missing > 0, "the lost datanode held nothing");
+    let healed = |nodes: &[NodeStatus]| live_replicas(nodes) >= files * REPLICAS;
     cluster.wait("all replicas are there again", healed).await?;
     let name = format!("repair {} of {files}", size_name(size));
     let bytes = missing * size as u64;
@@ -148,6 +151,15 @@ async fn lose_one(plan: &Plan, size: usize, files: u64) -> Result<Row> {
         begun.elapsed().as_secs_f64(),
         bytes,
     ))
+}
+
+fn live(nodes: &[NodeStatus]) -> impl Iterator<Item = &NodeStatus> {
+    nodes.iter().filter(|node| node.state == NodeState::Live)
+}
+
+/// As the namenode counts them.
+fn live_replicas(nodes: &[NodeStatus]) -> u64 {
+    live(nodes).map(|node| node.replicas).sum()
 }
 
 fn address_of(process: &Process) -> Result<String> {
