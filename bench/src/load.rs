@@ -204,7 +204,7 @@ mod tests {
         struct Failing;
         impl Worker for Failing {
             async fn operation(&mut self, number: u64) -> Result<u64> {
-                anyhow::ensure!(number % 2 == 0, "odd");
+                anyhow::ensure!(number.is_multiple_of(2), "odd");
                 Ok(10)
             }
         }
