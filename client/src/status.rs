@@ -65,6 +65,10 @@ pub struct ClusterInfo {
     pub bytes: u64,
     /// Files with fewer replicas than they should have.
     pub under_replicated: u64,
+    /// Files of which copies are being made.
+    pub repairs_copying: u64,
+    /// Files known to be short that wait for their turn.
+    pub repairs_waiting: u64,
     /// Deletes that some datanode has not confirmed.
     pub tombstones: u64,
     /// Commands not confirmed yet.
@@ -273,6 +277,8 @@ impl TryFrom<wire::InfoResponse> for ClusterInfo {
             files: info.files,
             bytes: info.bytes,
             under_replicated: info.under_replicated,
+            repairs_copying: info.repairs_copying,
+            repairs_waiting: info.repairs_waiting,
             tombstones: info.tombstones,
             commands_pending: info.commands_pending,
             writes_in_flight: info.writes_in_flight,

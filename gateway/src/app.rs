@@ -1,11 +1,12 @@
 //! [`App`]: what every request handler is given. Nothing in it is state of the store: gateways can come and go.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use richardstore_client::Client;
 
 use crate::config::GatewayConfig;
 use crate::connection::Connections;
+use crate::history::History;
 use crate::metrics::Metrics;
 
 /// Shared by all handlers of one gateway.
@@ -18,4 +19,28 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// Open connections.
     pub(crate) connections: Connections,
+    history: Mutex<History>,
+}
+
+impl App {
+    /// Puts them together.
+    pub(crate) fn new(
+        client: Client,
+        config: GatewayConfig,
+        metrics: Arc<Metrics>,
+        connections: Connections,
+    ) -> Self {
+        Self {
+            client,
+            config,
+            metrics,
+            connections,
+            history: Mutex::default(),
+        }
+    }
+
+    /// The figures of the last hour. Held for memory work only.
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -14,6 +14,7 @@ use crate::config::GatewayConfig;
 use crate::connection::{ConnectionSettings, Connections, accept_connections};
 use crate::metrics::Metrics;
 use crate::router;
+use crate::sampler::run_sampler;
 
 /// How long connections get to notice that they were aborted.
 const ABORT_LIMIT: Duration = Duration::from_secs(1);
@@ -44,7 +45,7 @@ impl Gateway {
     pub async fn start(
         config: GatewayConfig,
         client: Client,
-        _environment: Environment,
+        environment: Environment,
     ) -> Result<Self, GatewayError> {
         let metrics = Arc::<Metrics>::default();
         let connections = Connections::new(config.max_connections, metrics.clone());
@@ -57,14 +58,11 @@ impl Gateway {
             abort: abort.clone(),
         };
         let listen = config.listen.clone();
-        let router = router::build(App {
-            client,
-            config,
-            metrics,
-            connections,
-        })?;
+        let app = Arc::new(App::new(client, config, metrics, connections));
+        let router = router::build(app.clone())?;
         let (listener, address) = listen_tcp(listen).await?;
         let tasks = Tasks::new();
+        tasks.spawn(run_sampler(app, environment.clock, tasks.stopping()));
         tasks.spawn(accept_connections(
             listener,
             router,

@@ -1,4 +1,4 @@
-//! The REST gateway of richardstore, and its web page.
+//! The REST gateway of richardstore, and its web console.
 //!
 //! [`Gateway`] serves HTTP/1.1 in front of a [`Client`](richardstore_client::Client). It holds no state of the store:
 //! start as many as wanted. Bodies stream both ways and are never held whole; what a caller can make it keep in memory or
@@ -7,15 +7,18 @@
 
 mod api_error;
 mod app;
+mod assets;
 mod body;
 mod config;
 mod connection;
 mod gateway;
 mod headers;
+mod history;
 mod metrics;
 mod observe;
 mod router;
 mod routes;
+mod sampler;
 
 pub use config::GatewayConfig;
 pub use gateway::{Gateway, GatewayError};

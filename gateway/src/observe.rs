@@ -114,12 +114,12 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_a_500_in_json_and_counted() {
         let metrics = Arc::<Metrics>::default();
-        let app = Arc::new(App {
-            client: Client::new(ClientConfig::new("127.0.0.1:1"), Environment::system()),
-            config: GatewayConfig::default(),
-            connections: Connections::new(1, metrics.clone()),
-            metrics: metrics.clone(),
-        });
+        let app = Arc::new(App::new(
+            Client::new(ClientConfig::new("127.0.0.1:1"), Environment::system()),
+            GatewayConfig::default(),
+            metrics.clone(),
+            Connections::new(1, metrics.clone()),
+        ));
         let router = Router::new()
             .route("/", get(panics))
             .layer(from_fn_with_state(app, observe));

@@ -22,9 +22,7 @@ const PREFLIGHT_AGE: std::time::Duration = std::time::Duration::from_secs(600);
 fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
     vec![
         ("/", get(console::page)),
-        ("/app.js", get(console::script)),
-        ("/style.css", get(console::style)),
-        ("/icon.svg", get(console::icon)),
+        ("/console/{version}/{file}", get(console::asset)),
         ("/upload", post(upload::upload_form)),
         (
             "/download",
@@ -41,6 +39,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/files/{hash}/status", get(files::status)),
         ("/info", get(cluster::info)),
         ("/nodes", get(cluster::nodes)),
+        ("/history", get(cluster::history)),
         ("/admin/dump/{table}", get(cluster::dump)),
         ("/admin/report", get(admin::report)),
         ("/admin/why/{hash}", get(admin::why)),
@@ -61,9 +60,8 @@ pub(crate) fn paths() -> Vec<&'static str> {
 ///
 /// # Errors
 /// [`GatewayError::Origin`] for a configured origin that is none.
-pub(crate) fn build(app: App) -> Result<Router, GatewayError> {
+pub(crate) fn build(app: Arc<App>) -> Result<Router, GatewayError> {
     let cors = cors(&app.config.cors_origins)?;
-    let app = Arc::new(app);
     let mut router = Router::new();
     for (path, methods) in routes() {
         router = router.route(path, methods);

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::api_error::ApiError;
 use crate::app::App;
+use crate::history::HistoryJson;
 
 /// The first line that anybody ever saw of this API; clients look for it.
 const SERVICE: &str = "Distributed File System";
@@ -45,6 +46,8 @@ struct Cluster {
     files: u64,
     bytes: u64,
     under_replicated: u64,
+    repairs_copying: u64,
+    repairs_waiting: u64,
     tombstones: u64,
     commands_pending: u64,
     writes_in_flight: u64,
@@ -90,7 +93,7 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Json<Info> {
 }
 
 /// The cluster in figures, or soon the word that there is nobody to ask.
-pub(super) async fn ask(app: &App) -> Result<ClusterInfo, StoreError> {
+pub(crate) async fn ask(app: &App) -> Result<ClusterInfo, StoreError> {
     match tokio::time::timeout(ANSWER_LIMIT, app.client.info()).await {
         Ok(info) => Ok(info?),
         Err(_) => Err(StoreError::new(
@@ -104,6 +107,11 @@ pub(super) async fn ask(app: &App) -> Result<ClusterInfo, StoreError> {
 pub(crate) async fn nodes(State(app): State<Arc<App>>) -> Result<Json<Nodes>, ApiError> {
     let nodes = app.client.nodes().await?;
     Ok(Json(Nodes { nodes }))
+}
+
+/// `GET /history`: this gateway's throughput and the cluster's backlog in the last hour.
+pub(crate) async fn history(State(app): State<Arc<App>>) -> Json<HistoryJson> {
+    Json(app.history().to_json())
 }
 
 /// `GET /admin/dump/{table}`: JSON lines, as they come. A dump that breaks breaks the response off.
@@ -143,6 +151,8 @@ impl From<ClusterInfo> for Cluster {
             files: info.files,
             bytes: info.bytes,
             under_replicated: info.under_replicated,
+            repairs_copying: info.repairs_copying,
+            repairs_waiting: info.repairs_waiting,
             tombstones: info.tombstones,
             commands_pending: info.commands_pending,
             writes_in_flight: info.writes_in_flight,

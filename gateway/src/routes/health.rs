@@ -68,6 +68,8 @@ mod tests {
             epoch: 1,
             files: 0,
             bytes: 0,
+            repairs_copying: 0,
+            repairs_waiting: 0,
             under_replicated: 0,
             tombstones: 0,
             commands_pending: 0,

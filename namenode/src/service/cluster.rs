@@ -30,6 +30,8 @@ pub async fn info(shared: &Shared, _: wire::InfoRequest) -> Result<wire::InfoRes
         files: counts.files,
         bytes: counts.bytes,
         under_replicated: counts.under_replicated,
+        repairs_copying: u64::try_from(progress.copying).unwrap_or(u64::MAX),
+        repairs_waiting: u64::try_from(progress.waiting).unwrap_or(u64::MAX),
         tombstones: counts.tombstones,
         commands_pending: counts.commands,
         writes_in_flight: counts.writes,
