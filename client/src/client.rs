@@ -10,6 +10,7 @@ use richardstore_proto::{ClusterId, ContentHash, FileLocations};
 use richardstore_runtime::{Environment, Tasks};
 
 use crate::error::{ClientError, SourceError};
+use crate::events::{EventBatch, EventPosition};
 use crate::get::{FirstByteTimes, GetOptions, GetStream};
 use crate::namenode::NameNode;
 use crate::put::{PutOptions, PutOutcome};
@@ -187,6 +188,23 @@ impl Client {
         Ok(stream.map(move |item| {
             item.map(|part| part.lines)
                 .map_err(|status| namenode.failed("Dump")(status.into()))
+        }))
+    }
+
+    /// What happens in the cluster: what the namenode remembers behind `after`, then each event as it comes.
+    ///
+    /// # Errors
+    /// The namenode is away, or too many listen. An item that is an error ends the stream, and so does the namenode's stop.
+    pub async fn follow(
+        &self,
+        after: Option<EventPosition>,
+    ) -> Result<impl Stream<Item = Result<EventBatch, ClientError>> + Send + use<>, ClientError>
+    {
+        let stream = self.shared.namenode.follow(after).await?;
+        let namenode = self.shared.namenode.clone();
+        Ok(stream.map(move |item| {
+            let response = item.map_err(|status| namenode.failed("Follow")(status.into()))?;
+            EventBatch::try_from(response).map_err(namenode.malformed("Follow"))
         }))
     }
 

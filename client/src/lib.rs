@@ -9,6 +9,7 @@ mod admin;
 mod client;
 mod content_hasher;
 mod error;
+mod events;
 mod get;
 mod namenode;
 mod put;
@@ -20,6 +21,7 @@ pub use admin::{ClusterReport, RepairFigures, ReplicaCounts, WhyReport};
 pub use client::{Client, ClientConfig};
 pub use content_hasher::{ContentDigest, ContentHasher};
 pub use error::{ClientError, SourceError};
+pub use events::{EventBatch, EventPosition, ParsePositionError};
 pub use get::{GetOptions, GetStream};
 pub use put::{Progress, PutOptions, PutOutcome};
 pub use status::{

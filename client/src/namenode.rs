@@ -1,6 +1,7 @@
 //! [`NameNode`]: the namenode's calls in domain types, each with its deadline and its retries.
 
 use bytes::Bytes;
+use richardstore_proto::wire::event_log_client::EventLogClient;
 use richardstore_proto::wire::name_node_client::NameNodeClient;
 use richardstore_proto::wire::{self, MAX_MESSAGE_BYTES, WireError};
 use richardstore_proto::{
@@ -10,6 +11,7 @@ use richardstore_runtime::Channels;
 use tonic::transport::Channel;
 
 use crate::error::ClientError;
+use crate::events::EventPosition;
 use crate::retry::{INTERACTIVE, ONCE, PATIENT, Retry};
 use crate::status::{ClusterInfo, FilePage, NodeAdminStatus, NodeStatus, SafeModeStatus};
 use crate::wishes::{NodeWish, SafeModeWish};
@@ -305,6 +307,24 @@ impl NameNode {
             async move { client.dump(wire::DumpRequest { table }).await }
         })
         .await
+    }
+
+    pub(crate) async fn follow(
+        &self,
+        after: Option<EventPosition>,
+    ) -> Result<tonic::Streaming<wire::FollowResponse>, ClientError> {
+        let operation = "Follow";
+        let channel = self.channels.get(&self.address);
+        let client = EventLogClient::new(channel.map_err(self.failed(operation))?);
+        let answer = ONCE.run(|_| {
+            let mut client = client.clone();
+            let request: wire::FollowRequest = after.map(Into::into).unwrap_or_default();
+            async move { client.follow(request).await }
+        });
+        answer
+            .await
+            .map(tonic::Response::into_inner)
+            .map_err(self.failed(operation))
     }
 
     pub(crate) async fn report_bad_replica(

@@ -20,8 +20,8 @@ export function count(number) {
   return number.toLocaleString("en");
 }
 
-export function counted(number, noun) {
-  return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+export function counted(number, noun, nouns = `${noun}s`) {
+  return `${count(number)} ${number === 1 ? noun : nouns}`;
 }
 
 // A span of time in its largest unit, two of them where one is too coarse.

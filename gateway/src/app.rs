@@ -3,11 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use richardstore_client::Client;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::GatewayConfig;
 use crate::connection::Connections;
 use crate::history::History;
 use crate::metrics::Metrics;
+
+/// Listeners to the events at once: open pages of the console.
+const MAX_LISTENERS: usize = 64;
 
 /// Shared by all handlers of one gateway.
 pub(crate) struct App {
@@ -19,6 +24,10 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// Open connections.
     pub(crate) connections: Connections,
+    /// Places for those who listen to the events.
+    pub(crate) listeners: Arc<Semaphore>,
+    /// Cancelled when responses without an end have to end.
+    pub(crate) stopping: CancellationToken,
     history: Mutex<History>,
 }
 
@@ -29,12 +38,15 @@ impl App {
         config: GatewayConfig,
         metrics: Arc<Metrics>,
         connections: Connections,
+        stopping: CancellationToken,
     ) -> Self {
         Self {
             client,
             config,
             metrics,
             connections,
+            listeners: Arc::new(Semaphore::new(MAX_LISTENERS)),
+            stopping,
             history: Mutex::default(),
         }
     }

@@ -58,10 +58,11 @@ impl Gateway {
             abort: abort.clone(),
         };
         let listen = config.listen.clone();
-        let app = Arc::new(App::new(client, config, metrics, connections));
+        let tasks = Tasks::new();
+        let app = App::new(client, config, metrics, connections, tasks.stopping());
+        let app = Arc::new(app);
         let router = router::build(app.clone())?;
         let (listener, address) = listen_tcp(listen).await?;
-        let tasks = Tasks::new();
         tasks.spawn(run_sampler(app, environment.clock, tasks.stopping()));
         tasks.spawn(accept_connections(
             listener,

@@ -100,6 +100,7 @@ mod tests {
     use http_body_util::BodyExt;
     use richardstore_client::{Client, ClientConfig};
     use richardstore_runtime::Environment;
+    use tokio_util::sync::CancellationToken;
     use tower::ServiceExt;
 
     use super::*;
@@ -119,6 +120,7 @@ mod tests {
             GatewayConfig::default(),
             metrics.clone(),
             Connections::new(1, metrics.clone()),
+            CancellationToken::new(),
         ));
         let router = Router::new()
             .route("/", get(panics))

@@ -13,7 +13,7 @@ use crate::api_error::ApiError;
 use crate::app::App;
 use crate::gateway::GatewayError;
 use crate::observe::{REQUEST_ID, observe};
-use crate::routes::{admin, cluster, console, download, files, health, upload};
+use crate::routes::{admin, cluster, console, download, events, files, health, upload};
 
 /// How long a browser may remember what a preflight said.
 const PREFLIGHT_AGE: std::time::Duration = std::time::Duration::from_secs(600);
@@ -39,6 +39,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/files/{hash}/status", get(files::status)),
         ("/info", get(cluster::info)),
         ("/nodes", get(cluster::nodes)),
+        ("/events", get(events::follow)),
         ("/history", get(cluster::history)),
         ("/admin/dump/{table}", get(cluster::dump)),
         ("/admin/report", get(admin::report)),

@@ -8,6 +8,7 @@ mod cluster;
 mod cluster_status;
 mod config;
 mod delivery;
+mod event_log;
 mod known_node;
 mod liveness;
 mod metadata;

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use richardstore_proto::ClusterId;
+use richardstore_proto::wire::event_log_server::EventLogServer;
 use richardstore_proto::wire::name_node_admin_server::NameNodeAdminServer;
 use richardstore_proto::wire::name_node_server::NameNodeServer;
 use richardstore_proto::wire::{DESCRIPTOR, MAX_MESSAGE_BYTES};
+use richardstore_proto::{ClusterId, EventKind};
 use richardstore_runtime::{
     BoundServer, Environment, OffloadError, ServeError, Tasks, grpc_server, serve_grpc,
 };
@@ -18,11 +19,12 @@ use tonic_health::server::HealthReporter;
 
 use crate::cluster::Cluster;
 use crate::config::{ConfigError, NamenodeConfig};
+use crate::event_log::News;
 use crate::liveness::Timeouts;
 use crate::metadata::{Metadata, MetadataOptions, OpenError, ViewError};
 use crate::mutation::{Mutation, MutationError, Reply};
 use crate::repair::{run_emptying, run_repair};
-use crate::service::{AdminService, NameNodeService};
+use crate::service::{AdminService, EventLogService, NameNodeService};
 use crate::shared::Shared;
 use crate::soft_state::SoftState;
 use crate::ticker::{run_expiry, run_ticker};
@@ -191,7 +193,9 @@ async fn prepare(
     };
     let records = metadata.view()?.nodes()?;
     let cluster = Cluster::at_start(records, timeouts, config.heartbeat_interval_ms, 0);
-    let soft = SoftState::at_start(cluster);
+    let mut soft = SoftState::at_start(cluster);
+    let started = News::of(EventKind::NamenodeStarted).count(epoch.0);
+    soft.events.tell(started, now_ms);
     let address = config
         .advertise
         .clone()
@@ -215,7 +219,7 @@ async fn routes(shared: Arc<Shared>) -> Result<(HealthReporter, Router), Namenod
     let admin = NameNodeAdminServer::new(AdminService::new(shared.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let service = NameNodeServer::new(NameNodeService::new(shared))
+    let service = NameNodeServer::new(NameNodeService::new(shared.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let reflection = tonic_reflection::server::Builder::configure()
@@ -225,10 +229,12 @@ async fn routes(shared: Arc<Shared>) -> Result<(HealthReporter, Router), Namenod
     health
         .set_serving::<NameNodeServer<NameNodeService>>()
         .await;
+    let events = EventLogServer::new(EventLogService::new(shared));
     let router = grpc_server()
         .add_service(health_service)
         .add_service(reflection)
         .add_service(admin)
+        .add_service(events)
         .add_service(service);
     Ok((health, router))
 }

@@ -1,21 +1,26 @@
 //! [`Shared`]: what the calls and the ticker of one namenode have in common.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use richardstore_proto::{
     ContentHash, DataNodeInfo, ErrorCode, FileLocations, NamenodeEpoch, NodeId, SessionEpoch,
     StoreError,
 };
 use richardstore_runtime::{Environment, OffloadError, Tasks};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::cluster::SessionRefusal;
 use crate::config::NamenodeConfig;
+use crate::event_log::News;
 use crate::metadata::{Metadata, View, ViewError};
 use crate::read_order;
 use crate::record::{CommandRecordAction, FileRecord, NodeIndex};
 use crate::soft_state::SoftState;
+
+/// Watchers of the events at once: gateways with a page open somewhere.
+const MAX_WATCHERS: usize = 256;
 
 /// State and surroundings of one running namenode.
 pub struct Shared {
@@ -33,6 +38,8 @@ pub struct Shared {
     pub tasks: Tasks,
     /// Held while what is wanted of a node changes, durably and in the soft state, so that the two agree.
     pub node_admin: tokio::sync::Mutex<()>,
+    /// Places for those who watch the events.
+    pub watchers: Arc<Semaphore>,
     soft: Mutex<SoftState>,
     started: Instant,
     reads: AtomicU64,
@@ -57,6 +64,7 @@ impl Shared {
             address,
             tasks,
             node_admin: tokio::sync::Mutex::new(()),
+            watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             soft: Mutex::new(soft),
             started: Instant::now(),
             reads: AtomicU64::new(0),
@@ -81,6 +89,22 @@ impl Shared {
     /// The soft state. Held for memory work only.
     pub fn soft(&self) -> MutexGuard<'_, SoftState> {
         self.soft.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells those who watch.
+    pub fn tell(&self, news: News) {
+        let wall_ms = self.wall_ms();
+        self.soft().events.tell(news, wall_ms);
+    }
+
+    /// Tells those who watch something about a datanode.
+    pub fn tell_of(&self, index: NodeIndex, news: News) {
+        let wall_ms = self.wall_ms();
+        let mut soft = self.soft();
+        if let Some(node) = soft.cluster.get(index) {
+            let news = news.node(node.node_id, &node.name);
+            soft.events.tell(news, wall_ms);
+        }
     }
 
     /// The number of the node that calls. `None`: it has to register.

@@ -3,6 +3,7 @@
 use richardstore_proto::{ContentHash, NodeId, NodeState, NodeStats, SessionEpoch};
 
 use crate::cluster::{Cluster, SessionRefusal, Transition};
+use crate::event_log::EventLog;
 use crate::record::{FileRecord, NodeIndex, NodeRecord};
 use crate::repair::{Drains, Outage, RepairNotes};
 use crate::safe_mode::SafeMode;
@@ -24,6 +25,8 @@ pub struct SoftState {
     pub repair: RepairNotes,
     /// How far the emptying of nodes is.
     pub drains: Drains,
+    /// What happened lately.
+    pub events: EventLog,
     outage: Outage,
     ticked_ms: u64,
 }
@@ -50,6 +53,7 @@ impl SoftState {
             suspects: Suspects::default(),
             repair: RepairNotes::default(),
             drains: Drains::default(),
+            events: EventLog::default(),
             outage: Outage::default(),
             ticked_ms: 0,
         }

@@ -4,14 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use richardstore_proto::EventKind;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Transition;
+use crate::event_log::News;
 use crate::liveness::Liveness;
 use crate::metadata::ViewError;
 use crate::mutation::{Mutation, MutationError, Reply};
 use crate::shared::Shared;
+use crate::soft_state::SoftState;
 
 /// Allocations given up in one transaction.
 const EXPIRE_BATCH: usize = 256;
@@ -76,13 +79,32 @@ fn observe(shared: &Shared) {
             "the namenode was held up; its datanodes get as much more time"
         );
     }
+    let wall_ms = shared.wall_ms();
+    let SoftState {
+        cluster,
+        events,
+        repair,
+        ..
+    } = &mut *soft;
     for transition in &tick.transitions {
-        if let Some(node) = soft.cluster.get(transition.index) {
+        if let Some(node) = cluster.get(transition.index) {
             log(transition, &node.name, node.silent_ms(now_ms));
+            let news = News::of(kind(transition.to)).node(node.node_id, &node.name);
+            events.tell(news, wall_ms);
         }
     }
     if tick.safe_mode_over {
         tracing::info!("safe mode is over");
+        events.tell(News::of(EventKind::SafeModeOver), wall_ms);
+    }
+    events.tick(repair.progress, wall_ms);
+}
+
+fn kind(liveness: Liveness) -> EventKind {
+    match liveness {
+        Liveness::Live => EventKind::NodeLive,
+        Liveness::Stale => EventKind::NodeStale,
+        Liveness::Dead => EventKind::NodeDead,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod digest;
 mod error;
+mod event;
 mod file;
 mod hash;
 mod ids;
@@ -16,6 +17,7 @@ mod write;
 
 pub use digest::{RANGES, RangeDigest, RangeDigests, hash_range, range_bounds};
 pub use error::{ErrorCode, StoreError};
+pub use event::{Event, EventKind, EventNode};
 pub use file::{FileInfo, FileLocations, MAX_REPLICATION};
 pub use hash::{Blake3Root, ContentHash, ParseHashError};
 pub use ids::{

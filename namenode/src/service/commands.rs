@@ -2,11 +2,12 @@
 
 use richardstore_proto::wire::{self, WireError};
 use richardstore_proto::{
-    Command, CommandAction, CommandId, CommandOutcome, ErrorCode, Generation, ReplicaEntry,
-    StoreError,
+    Command, CommandAction, CommandId, CommandOutcome, ErrorCode, EventKind, Generation,
+    ReplicaEntry, StoreError,
 };
 
 use crate::delivery::retry_at_ms;
+use crate::event_log::News;
 use crate::metadata::View;
 use crate::mutation::{CommandEnd, Mutation};
 use crate::record::{CommandRecord, CommandRecordAction, NodeIndex};
@@ -115,10 +116,21 @@ fn repair_ended(
         return Ok(());
     };
     shared.doubt_removal(view, index, action)?;
+    let told = match (&outcome.result, action) {
+        (Err(_), _) => Some(EventKind::RepairFailed),
+        (Ok(()), CommandRecordAction::Quarantine { .. }) => Some(EventKind::ReplicaQuarantined),
+        (Ok(()), _) => None,
+    };
+    if let Some(kind) = told {
+        shared.tell_of(index, News::of(kind).hash(*hash));
+    }
     let now_ms = shared.now_ms();
     let mut soft = shared.soft();
     match (outcome.result, action) {
-        (Ok(()), CommandRecordAction::Replicate { .. }) => soft.repair.copied(*hash, now_ms),
+        (Ok(()), CommandRecordAction::Replicate { .. }) => {
+            soft.repair.copied(*hash, now_ms);
+            soft.events.copied();
+        }
         (Ok(()), CommandRecordAction::Quarantine { .. }) => {
             // It was put aside, which the node reports, or is good.
             soft.suspects.remove(hash, index);

@@ -1,8 +1,9 @@
 //! What readers and listers ask: where a file is, which files there are, and that one be deleted.
 
 use richardstore_proto::wire::{self, hash_field, optional_hash_field};
-use richardstore_proto::{ContentHash, ErrorCode, StoreError};
+use richardstore_proto::{ContentHash, ErrorCode, EventKind, StoreError};
 
+use crate::event_log::News;
 use crate::mutation::{Mutation, Reply};
 use crate::record::FileRecord;
 use crate::service::unexpected;
@@ -30,12 +31,18 @@ pub async fn delete_file(
     shared: &Shared,
     request: wire::DeleteFileRequest,
 ) -> Result<wire::DeleteFileResponse, StoreError> {
+    let hash = hash_field("hash", &request.hash)?;
     let mutation = Mutation::DeleteFile {
-        hash: hash_field("hash", &request.hash)?,
+        hash,
         now_ms: shared.wall_ms(),
     };
     match shared.metadata.submit(mutation).await? {
-        Reply::Deleted { existed } => Ok(wire::DeleteFileResponse { existed }),
+        Reply::Deleted { existed } => {
+            if existed {
+                shared.tell(News::of(EventKind::FileDeleted).hash(hash));
+            }
+            Ok(wire::DeleteFileResponse { existed })
+        }
         other => Err(unexpected(&other)),
     }
 }

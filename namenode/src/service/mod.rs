@@ -8,6 +8,7 @@ mod allocations;
 mod cluster;
 mod commands;
 mod dump;
+mod events;
 mod files;
 mod nodes;
 mod operators;
@@ -16,6 +17,7 @@ mod writes;
 
 use std::sync::Arc;
 
+pub use events::EventLogService;
 use richardstore_proto::wire::name_node_server::NameNode;
 use richardstore_proto::{ErrorCode, StoreError, wire};
 use tonic::{Request, Response, Status};

@@ -2,9 +2,10 @@
 
 use richardstore_proto::wire::{self, WireError, node_id_field};
 use richardstore_proto::{
-    ClusterId, DataNodeInfo, ErrorCode, JournalId, NodeStats, SessionEpoch, StoreError,
+    ClusterId, DataNodeInfo, ErrorCode, EventKind, JournalId, NodeStats, SessionEpoch, StoreError,
 };
 
+use crate::event_log::News;
 use crate::mutation::{Mutation, Reply};
 use crate::record::NodeIndex;
 use crate::service::{commands, unexpected};
@@ -72,8 +73,10 @@ pub async fn register(
         "datanode registered"
     );
     let safe_mode_over = shared.soft().registered(record, stats, shared.now_ms());
+    shared.tell_of(index, News::of(EventKind::NodeJoined));
     if safe_mode_over {
         tracing::info!("safe mode is over: every known datanode is back");
+        shared.tell(News::of(EventKind::SafeModeOver));
     }
     Ok(wire::RegisterResponse {
         cluster_id: shared.metadata.cluster_id().to_string(),

@@ -1,8 +1,9 @@
 //! What operators change: what is wanted of a datanode, and safe mode.
 
 use richardstore_proto::wire::{self, NodeAction, SafeModeAction, WireError, to_bytes};
-use richardstore_proto::{ErrorCode, StoreError};
+use richardstore_proto::{ErrorCode, EventKind, StoreError};
 
+use crate::event_log::News;
 use crate::mutation::{Mutation, Reply};
 use crate::record::{NodeAdmin, NodeIndex};
 use crate::repair::{Drain, Tally};
@@ -41,9 +42,18 @@ pub async fn set_node_admin(
             let mut soft = shared.soft();
             soft.cluster.set_admin(index, admin);
             soft.drains.remove(&index);
+            drop(soft);
+            shared.tell_of(index, News::of(told(admin)));
         }
     }
     status(shared, index)
+}
+
+fn told(admin: NodeAdmin) -> EventKind {
+    match admin {
+        NodeAdmin::InService => EventKind::NodeInService,
+        NodeAdmin::Decommissioning | NodeAdmin::Decommissioned => EventKind::NodeEmptying,
+    }
 }
 
 fn find(shared: &Shared, text: &str) -> Result<NodeIndex, StoreError> {
@@ -111,10 +121,14 @@ pub async fn set_safe_mode(
         SafeModeAction::Leave => {
             tracing::warn!("an operator ends safe mode");
             soft.leave_safe_mode();
+            let over = News::of(EventKind::SafeModeOver);
+            soft.events.tell(over, shared.wall_ms());
         }
         SafeModeAction::Enter => {
             tracing::warn!("an operator enters safe mode");
             soft.safe_mode.enter();
+            let on = News::of(EventKind::SafeModeOn);
+            soft.events.tell(on, shared.wall_ms());
         }
         SafeModeAction::Unspecified => return Err(WireError::Value("action").into()),
     }

@@ -5,10 +5,11 @@ use richardstore_proto::wire::{
     self, WireError, hash_field, list_field, node_id_field, optional_hash_field,
 };
 use richardstore_proto::{
-    ContentHash, JournalEvent, JournalId, NodeId, RANGES, RangeDigest, RangeDigests, ReplicaEntry,
-    Sequence, SessionEpoch, StoreError,
+    ContentHash, EventKind, JournalEvent, JournalId, NodeId, RANGES, RangeDigest, RangeDigests,
+    ReplicaEntry, Sequence, SessionEpoch, StoreError,
 };
 
+use crate::event_log::News;
 use crate::mutation::{Mutation, MutationError, Reply};
 use crate::reconcile::compare;
 use crate::record::NodeIndex;
@@ -235,6 +236,7 @@ pub async fn bad_replica(
         let mut reason = request.reason;
         reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
         tracing::warn!(%hash, node = %node_id, reason, "a replica was reported as bad");
+        shared.tell_of(node, News::of(EventKind::ReplicaCorrupt).hash(hash));
     }
     Ok(wire::ReportBadReplicaResponse {})
 }
