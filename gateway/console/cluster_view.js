@@ -9,7 +9,6 @@ import { Plot } from "./plot.js";
 import { RepairMeter } from "./repair_meter.js";
 
 const HISTORY_MS = 5000;
-const HOUR_MS = 3600 * 1000;
 
 export class ClusterView {
   title = "Cluster";
@@ -20,8 +19,8 @@ export class ClusterView {
     this.tiles = element("dl", { class: "tiles" });
     this.repair = new RepairMeter();
     this.nodes = element("div", { id: "nodes" }, element("p", { class: "empty" }, "Loading…"));
-    this.throughput = new Plot("Throughput of this gateway, last hour", rate);
-    this.backlog = new Plot("Backlog, last hour", (value) => count(Math.round(value)));
+    this.throughput = new Plot("Throughput of this gateway", rate);
+    this.backlog = new Plot("Backlog of the cluster", (value) => count(Math.round(value)));
     this.events = new EventList();
     this.root = element("div", { class: "view cluster" },
       element("h1", { class: "unseen" }, "Cluster"),
@@ -69,11 +68,11 @@ export class ClusterView {
       this.throughput.draw(history.at_ms, [
         { name: "in", className: "first", values: history.received_bytes_per_second },
         { name: "out", className: "second", values: history.sent_bytes_per_second },
-      ], HOUR_MS);
+      ]);
       this.backlog.draw(history.at_ms, [
         { name: "files to repair", className: "first", values: history.files_to_repair },
         { name: "commands", className: "second", values: history.commands_pending },
-      ], HOUR_MS);
+      ]);
     } catch {
       // The plots stay as they are; that the gateway is away is said above.
     }

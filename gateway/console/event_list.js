@@ -80,7 +80,7 @@ function describe(event) {
   const node = event.node?.name ?? "a datanode";
   const more = event.count > 1 ? counted(event.count, "file") : "a file";
   const known = {
-    namenode_started: () => ["note", `The namenode started, for the ${event.count}. time`],
+    namenode_started: () => ["note", `The namenode started (start ${event.count})`],
     node_joined: () => ["good", `${node} joined`],
     node_live: () => ["good", `${node} is live again`],
     node_stale: () => ["warn", `${node} is stale: no heartbeat for a while`],

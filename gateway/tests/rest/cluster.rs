@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use richardstore_proto::wire::data_node_server::{DataNode, DataNodeServer};
+use richardstore_proto::wire::event_log_server::{EventLog, EventLogServer};
 use richardstore_proto::wire::name_node_admin_server::NameNodeAdminServer;
 use richardstore_proto::wire::name_node_server::{NameNode, NameNodeServer};
 use richardstore_proto::wire::{self, hash_field, optional_hash_field};
@@ -24,6 +26,8 @@ use crate::admin_answers::Admin;
 
 pub const CLUSTER_ID: &str = "0a0b0c0d-0000-4000-8000-000000000001";
 const NODE: NodeId = NodeId::new([1; 16]);
+/// The start that counts the events.
+const EPOCH: u64 = 7;
 /// Bytes of one message of a read.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -43,6 +47,8 @@ pub struct State {
     pub nodes_live: u32,
     pub nodes_dead: u32,
     pub request_ids: Vec<String>,
+    /// Counted by the start 7 of a namenode.
+    pub events: Vec<wire::EventKind>,
 }
 
 /// The servers. They end with it.
@@ -72,6 +78,7 @@ impl Cluster {
             state: state.clone(),
         };
         let router = grpc_server()
+            .add_service(EventLogServer::new(roles.clone()))
             .add_service(NameNodeServer::new(roles.clone()))
             .add_service(DataNodeServer::new(roles))
             .add_service(NameNodeAdminServer::new(Admin));
@@ -94,6 +101,11 @@ impl Cluster {
         let file = file_info(&bytes);
         self.state().files.insert(file.hash, (file, bytes));
         file.hash
+    }
+
+    /// Something happens.
+    pub fn tell(&self, kind: wire::EventKind) {
+        self.state().events.push(kind);
     }
 
     /// Nothing is stored, nothing is half there.
@@ -161,6 +173,43 @@ type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 fn unused<T>() -> Answer<T> {
     Err(Status::unimplemented("not needed here"))
+}
+
+#[tonic::async_trait]
+impl EventLog for Roles {
+    type FollowStream = Parts<wire::FollowResponse>;
+
+    async fn follow(
+        &self,
+        request: Request<wire::FollowRequest>,
+    ) -> Answer<Parts<wire::FollowResponse>> {
+        let request = request.into_inner();
+        let same_start = request.epoch == EPOCH;
+        let first = if same_start { request.sequence } else { 0 };
+        let mut gap = !same_start && request.epoch != 0;
+        let roles = self.clone();
+        let answers = stream::unfold(first, move |seen| {
+            let (roles, gap) = (roles.clone(), std::mem::take(&mut gap));
+            async move {
+                let at = usize::try_from(seen).unwrap();
+                while roles.state().events.len() <= at {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                let event = wire::Event {
+                    sequence: seen + 1,
+                    kind: roles.state().events[at].into(),
+                    ..Default::default()
+                };
+                let response = wire::FollowResponse {
+                    epoch: EPOCH,
+                    gap,
+                    events: vec![event],
+                };
+                Some((Ok(response), seen + 1))
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
 }
 
 #[tonic::async_trait]

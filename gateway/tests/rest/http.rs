@@ -125,6 +125,11 @@ impl Connection {
         self.write(&bytes).await;
     }
 
+    /// What came behind what was read.
+    pub fn take_unread(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unread)
+    }
+
     /// Reads a head, up to and with its empty line; `None` where the connection ended before.
     pub async fn head(&mut self) -> Option<String> {
         loop {

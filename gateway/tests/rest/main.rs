@@ -7,6 +7,7 @@ mod admin_answers;
 mod cluster;
 mod console;
 mod downloads;
+mod events;
 mod files;
 mod hostile;
 mod http;

@@ -5,6 +5,7 @@
 
 mod commands;
 mod decommission;
+mod events;
 mod fixture;
 mod operators;
 mod registration;
