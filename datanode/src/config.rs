@@ -23,6 +23,8 @@ pub struct DatanodeConfig {
     pub rack: String,
     /// Bytes of the volume that replicas leave free.
     pub headroom_bytes: u64,
+    /// Bytes that replicas may take, whatever room the volume has. `None`: all of it, less the headroom.
+    pub capacity_bytes: Option<u64>,
     /// How hashes become paths in a directory that is formatted now. `None` takes the default, or what is there.
     pub layout: Option<Layout>,
     /// Memory that the index may use for its cache, in bytes.
@@ -54,6 +56,7 @@ impl DatanodeConfig {
             name: String::new(),
             rack: String::new(),
             headroom_bytes: 1 << 30,
+            capacity_bytes: None,
             layout: None,
             index_cache_bytes: 16 << 20,
             max_writes: 256,

@@ -17,6 +17,7 @@ fn open(layout: Option<Layout>) -> (TempDir, RecordingDisk, Store) {
     let options = StoreOptions {
         layout,
         headroom_bytes: 0,
+        capacity_bytes: None,
     };
     let root = directory.path().join("root");
     let store = Store::open_on(&root, &options, Box::new(disk.clone())).unwrap();
@@ -270,12 +271,33 @@ fn deletes_work_on_a_full_disk() {
 }
 
 #[test]
+fn a_store_takes_no_more_than_it_was_given() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        layout: None,
+        headroom_bytes: 0,
+        capacity_bytes: Some(1_000),
+    };
+    let store = Store::open(directory.path(), &options).unwrap();
+    assert_eq!(store.space().capacity, 1_000);
+    put(&store, &[1; 600]).unwrap();
+    assert_eq!(store.space().available, 400);
+    assert!(matches!(
+        put(&store, &[2; 401]),
+        Err(WriteError::StorageFull { .. })
+    ));
+    put(&store, &[3; 400]).unwrap();
+    assert_eq!(store.space().available, 0);
+}
+
+#[test]
 fn room_is_reserved_beside_headroom_and_given_back() {
     let directory = tempfile::tempdir().unwrap();
     let disk = RecordingDisk::default();
     let options = StoreOptions {
         layout: None,
         headroom_bytes: 1_000,
+        capacity_bytes: None,
     };
     let store = Store::open_on(directory.path(), &options, Box::new(disk.clone())).unwrap();
     disk.set_available(3_000);

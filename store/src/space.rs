@@ -1,10 +1,12 @@
 //! [`SpaceLedger`]: how full the disk is, with what is promised to writes under way. All arithmetic saturates: no order of
 //! calls makes a figure wrap.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::WriteError;
+use crate::disk::DiskSpace;
 use crate::volume::Volume;
+use crate::{StoreOptions, WriteError};
 
 /// A write of unknown length, or one longer than it said, takes room in steps of this many bytes.
 const STEP_BYTES: u64 = 4 << 20;
@@ -25,6 +27,7 @@ pub struct Space {
 pub(crate) struct SpaceLedger {
     volume: Arc<Volume>,
     headroom: u64,
+    capacity: Option<u64>,
     state: Mutex<State>,
 }
 
@@ -41,10 +44,11 @@ pub(crate) struct Reservation {
 }
 
 impl SpaceLedger {
-    pub(crate) fn new(volume: Arc<Volume>, headroom: u64) -> Arc<Self> {
+    pub(crate) fn new(volume: Arc<Volume>, options: &StoreOptions) -> Arc<Self> {
         Arc::new(Self {
             volume,
-            headroom,
+            headroom: options.headroom_bytes,
+            capacity: options.capacity_bytes,
             state: Mutex::default(),
         })
     }
@@ -60,15 +64,15 @@ impl SpaceLedger {
 
     pub(crate) fn space(&self) -> Space {
         let state = self.state();
-        let disk = self.volume.disk.space(self.volume.handle());
-        let disk = disk.unwrap_or(crate::disk::DiskSpace {
+        let disk = self.disk_space(&state);
+        let disk = disk.unwrap_or(DiskSpace {
             capacity: 0,
             available: 0,
         });
         Space {
             capacity: disk.capacity,
             used: state.used,
-            available: self.left(disk.available, &state),
+            available: Self::left(disk.available, &state),
         }
     }
 
@@ -86,11 +90,9 @@ impl SpaceLedger {
         let mut state = self.state();
         // Asked under the lock, so that two writes cannot both get the last bytes.
         let disk = self
-            .volume
-            .disk
-            .space(self.volume.handle())
+            .disk_space(&state)
             .map_err(|source| self.volume.write_failed(&self.volume.root, source))?;
-        let available = self.left(disk.available, &state);
+        let available = Self::left(disk.available, &state);
         if available == 0 || bytes > available {
             return Err(WriteError::StorageFull {
                 root: self.volume.root.clone(),
@@ -102,10 +104,21 @@ impl SpaceLedger {
         Ok(())
     }
 
-    fn left(&self, on_disk: u64, state: &State) -> u64 {
-        on_disk
-            .saturating_sub(self.headroom)
-            .saturating_sub(state.reserved)
+    /// The filesystem's without the headroom, or as much of it as the store was given.
+    fn disk_space(&self, state: &State) -> io::Result<DiskSpace> {
+        let disk = self.volume.disk.space(self.volume.handle())?;
+        let given = self.capacity.unwrap_or(u64::MAX);
+        Ok(DiskSpace {
+            capacity: disk.capacity.min(given),
+            available: disk
+                .available
+                .saturating_sub(self.headroom)
+                .min(given.saturating_sub(state.used)),
+        })
+    }
+
+    fn left(on_disk: u64, state: &State) -> u64 {
+        on_disk.saturating_sub(state.reserved)
     }
 
     fn give_back(&self, bytes: u64) {

@@ -27,6 +27,8 @@ pub struct StoreOptions {
     pub layout: Option<Layout>,
     /// Bytes of the disk that new files leave free.
     pub headroom_bytes: u64,
+    /// Bytes that replicas may take, whatever room the disk has. `None`: all of it, less the headroom.
+    pub capacity_bytes: Option<u64>,
 }
 
 impl Default for StoreOptions {
@@ -35,6 +37,7 @@ impl Default for StoreOptions {
         Self {
             layout: None,
             headroom_bytes: 256 << 20,
+            capacity_bytes: None,
         }
     }
 }
@@ -82,7 +85,7 @@ impl Store {
         let volume = Arc::new(open_volume(root, options.layout, disk)?);
         Ok(Self {
             inner: Arc::new(Inner {
-                ledger: SpaceLedger::new(volume.clone(), options.headroom_bytes),
+                ledger: SpaceLedger::new(volume.clone(), options),
                 locks: HashLocks::default(),
                 suspects: Suspects::default(),
                 batches: Batches::default(),

@@ -16,6 +16,7 @@ fn open(layout: Option<Layout>) -> (TempDir, Store) {
     let options = StoreOptions {
         layout,
         headroom_bytes: 0,
+        capacity_bytes: None,
     };
     let store = Store::open(directory.path(), &options).unwrap();
     (directory, store)

@@ -13,6 +13,7 @@ fn with_layout(layout: Layout) -> StoreOptions {
     StoreOptions {
         layout: Some(layout),
         headroom_bytes: 0,
+        capacity_bytes: None,
     }
 }
 

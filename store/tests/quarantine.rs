@@ -26,6 +26,7 @@ fn open_as(layout: Option<Layout>) -> (TempDir, Store) {
     let options = StoreOptions {
         layout,
         headroom_bytes: 0,
+        capacity_bytes: None,
     };
     let store = Store::open(directory.path(), &options).unwrap();
     (directory, store)

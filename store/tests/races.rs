@@ -120,6 +120,7 @@ fn race(layout: Layout, seed: u64) {
     let options = StoreOptions {
         layout: Some(layout),
         headroom_bytes: 0,
+        capacity_bytes: None,
     };
     let store = Store::open(directory.path(), &options).unwrap();
     let contents: Vec<Vec<u8>> = SIZES

@@ -55,6 +55,9 @@ pub struct DatanodeTuning {
     /// Room on the volume that replicas leave free
     #[arg(long, env = "RICHARDSTORE_HEADROOM", default_value = "1GiB", value_parser = parse_byte_count, value_name = "BYTES")]
     headroom: u64,
+    /// Room that replicas may take, whatever the volume has
+    #[arg(long, env = "RICHARDSTORE_CAPACITY", value_parser = parse_byte_count, value_name = "BYTES")]
+    capacity: Option<u64>,
     /// Hex digits of one directory name, for a directory that is formatted now
     #[arg(
         long,
@@ -154,6 +157,7 @@ impl DatanodeTuning {
     ) -> Result<DatanodeConfig, LayoutError> {
         let mut config = DatanodeConfig::new(dir, listen, namenode);
         config.headroom_bytes = self.headroom;
+        config.capacity_bytes = self.capacity;
         config.layout = match (self.block_size, self.depth) {
             (Some(block_size), Some(depth)) => Some(Layout::new(block_size, depth)?),
             _ => None,
