@@ -8,7 +8,7 @@ use std::time::Duration;
 use richardstore_proto::wire::{self, data_node_server::DataNodeServer};
 use richardstore_proto::{NodeId, StoreError};
 use richardstore_runtime::{
-    BoundServer, Environment, OffloadError, ServeError, grpc_server, serve_grpc,
+    BoundServer, Environment, OffloadError, ServeError, SharedEntropy, grpc_server, serve_grpc,
 };
 use tonic::transport::server::Router;
 
@@ -72,8 +72,11 @@ impl Datanode {
         config: DatanodeConfig,
         environment: Environment,
     ) -> Result<Self, DatanodeError> {
-        let opening = config.clone();
-        let (volume, identity) = environment.offload.run(move || open(&opening)).await??;
+        let (opening, entropy) = (config.clone(), environment.entropy.clone());
+        let (volume, identity) = environment
+            .offload
+            .run(move || open(&opening, &entropy))
+            .await??;
         let bound = environment.bind(&config.listen).await?;
         let address = bound.address();
         let membership = Membership::new(config.dir.clone(), identity);
@@ -151,13 +154,16 @@ impl Drop for Datanode {
 }
 
 /// Replicas first: their lock is what keeps a second process from counting up the session of this one.
-fn open(config: &DatanodeConfig) -> Result<(Volume, Identity), DatanodeError> {
+fn open(
+    config: &DatanodeConfig,
+    entropy: &SharedEntropy,
+) -> Result<(Volume, Identity), DatanodeError> {
     std::fs::create_dir_all(&config.dir).map_err(|source| DatanodeError::Directory {
         path: config.dir.clone(),
         source,
     })?;
-    let volume = Volume::open(config)?;
-    let identity = Identity::begin_session(&config.dir)?;
+    let volume = Volume::open(config, entropy.clone())?;
+    let identity = Identity::begin_session(&config.dir, entropy.as_ref())?;
     Ok((volume, identity))
 }
 
@@ -181,8 +187,9 @@ async fn router(node: &Arc<Node>) -> Result<Router, DatanodeError> {
 async fn serve(node: Arc<Node>, bound: BoundServer, router: Router) {
     let stopping = node.tasks.stopping();
     let served = tokio::select! {
-        served = serve_grpc(bound, router, stopping) => served,
+        biased;
         () = node.cut.cancelled() => return,
+        served = serve_grpc(bound, router, stopping) => served,
     };
     if let Err(error) = served {
         node.fail(StoreError::new(

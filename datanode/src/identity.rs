@@ -8,8 +8,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use richardstore_proto::{ClusterId, NamenodeEpoch, NodeId, SessionEpoch};
+use richardstore_runtime::Entropy;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 const FILE_NAME: &str = "identity.json";
 const TEMPORARY_NAME: &str = "identity.json.new";
@@ -87,11 +87,11 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::Damaged`] where a file is there that cannot be understood.
-    pub fn begin_session(directory: &Path) -> Result<Self, IdentityError> {
+    pub fn begin_session(directory: &Path, entropy: &dyn Entropy) -> Result<Self, IdentityError> {
         let mut identity = match read(&directory.join(FILE_NAME))? {
             Some(identity) => identity,
             None => Self {
-                node_id: NodeId::new(*Uuid::new_v4().as_bytes()),
+                node_id: NodeId::new(entropy.id()),
                 cluster_id: None,
                 session_epoch: SessionEpoch(0),
                 namenode_epoch: NamenodeEpoch(0),
@@ -216,6 +216,7 @@ fn replace(directory: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use richardstore_runtime::SystemEntropy;
 
     fn cluster(byte: u8) -> ClusterId {
         ClusterId::new([byte; 16])
@@ -224,10 +225,10 @@ mod tests {
     #[test]
     fn a_restart_keeps_the_id_and_counts_the_session() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Identity::begin_session(directory.path()).unwrap();
+        let first = Identity::begin_session(directory.path(), &SystemEntropy).unwrap();
         let joined = first.meet(cluster(1), NamenodeEpoch(4)).unwrap().unwrap();
         joined.save(directory.path()).unwrap();
-        let second = Identity::begin_session(directory.path()).unwrap();
+        let second = Identity::begin_session(directory.path(), &SystemEntropy).unwrap();
         assert_eq!(second.session_epoch, first.session_epoch.next());
         assert_eq!(
             second,
@@ -244,7 +245,7 @@ mod tests {
         let path = directory.path().join(FILE_NAME);
         for noise in [&b""[..], b"{}", b"\xff\xfe", b"{\"format\":99}"] {
             fs::write(&path, noise).unwrap();
-            let error = Identity::begin_session(directory.path()).unwrap_err();
+            let error = Identity::begin_session(directory.path(), &SystemEntropy).unwrap_err();
             assert!(matches!(error, IdentityError::Damaged { .. }), "{error}");
             assert_eq!(fs::read(&path).unwrap(), noise);
         }
@@ -253,16 +254,16 @@ mod tests {
     #[test]
     fn a_crash_before_the_rename_leaves_the_old_identity() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Identity::begin_session(directory.path()).unwrap();
+        let first = Identity::begin_session(directory.path(), &SystemEntropy).unwrap();
         fs::write(directory.path().join(TEMPORARY_NAME), "half").unwrap();
-        let second = Identity::begin_session(directory.path()).unwrap();
+        let second = Identity::begin_session(directory.path(), &SystemEntropy).unwrap();
         assert_eq!(second.node_id, first.node_id);
     }
 
     #[test]
     fn i10_another_cluster_and_an_older_namenode_are_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let new = Identity::begin_session(directory.path()).unwrap();
+        let new = Identity::begin_session(directory.path(), &SystemEntropy).unwrap();
         let joined = new.meet(cluster(1), NamenodeEpoch(4)).unwrap().unwrap();
         assert_eq!(joined.meet(cluster(1), NamenodeEpoch(4)).unwrap(), None);
         assert!(matches!(

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use crate::{
-    BoundServer, Channels, Listen, Offload, ServeError, SharedClock, SystemClock, tcp_dial,
-    tcp_listen,
+    BoundServer, Channels, Listen, Offload, ServeError, SharedClock, SharedEntropy, SystemClock,
+    SystemEntropy, tcp_dial, tcp_listen,
 };
 
-/// Clock, blocking work and network of one role. Cheap to clone.
+/// Clock, blocking work, ids and network of one role. Cheap to clone.
 #[derive(Clone)]
 pub struct Environment {
     /// Wall time.
     pub clock: SharedClock,
+    /// New ids.
+    pub entropy: SharedEntropy,
     /// Where blocking work runs.
     pub offload: Offload,
     /// Connections to other roles.
@@ -25,6 +27,7 @@ impl Environment {
     pub fn system() -> Self {
         Self {
             clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
             offload: Offload::Threads,
             channels: Channels::new(tcp_dial()),
             listen: tcp_listen(),

@@ -1,10 +1,11 @@
-//! The seams between richardstore's roles and the machine: the clock, blocking work, sockets and shutdown.
+//! The seams between richardstore's roles and the machine: the clock, blocking work, ids, sockets and shutdown.
 //!
 //! A role gets all of these handed in. In production they are the system's own; a simulation puts its clock, its network
 //! and inline execution in their place, and the roles cannot tell.
 
 mod clock;
 mod cuttable;
+mod entropy;
 mod environment;
 mod network;
 mod offload;
@@ -13,6 +14,7 @@ mod server;
 mod tasks;
 
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
+pub use entropy::{Entropy, SharedEntropy, SystemEntropy};
 pub use environment::Environment;
 pub use network::{ByteStream, Channels, Dial, Incoming, Listen, tcp_dial, tcp_listen};
 pub use offload::{Offload, OffloadError};

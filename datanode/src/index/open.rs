@@ -7,9 +7,10 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use richardstore_proto::{ContentHash, JournalId, Sequence};
-use uuid::Uuid;
+use richardstore_runtime::{SharedEntropy, SystemEntropy};
 
 use super::clean_mark::{CleanMark, CleanRecord};
 use super::database::Database;
@@ -25,6 +26,8 @@ pub struct IndexOptions {
     /// How often changes are written out and space is reclaimed, in milliseconds. Nothing depends on it for safety, and
     /// each time costs a sync of the disk that replicas are synced to.
     pub flush_every_ms: u64,
+    /// Ids of new journals.
+    pub entropy: SharedEntropy,
 }
 
 impl Default for IndexOptions {
@@ -32,6 +35,7 @@ impl Default for IndexOptions {
         Self {
             cache_bytes: 16 << 20,
             flush_every_ms: 5_000,
+            entropy: Arc::new(SystemEntropy),
         }
     }
 }
@@ -148,7 +152,7 @@ fn reopen(
 }
 
 fn begin(dir: &Path, mark: CleanMark, options: &IndexOptions) -> Result<Index, IndexError> {
-    let journal_id = JournalId::new(*Uuid::new_v4().as_bytes());
+    let journal_id = JournalId::new(options.entropy.id());
     let path = dir.join(journal_id.to_string());
     remove(dir)
         .and_then(|()| fs::create_dir_all(&path))

@@ -179,12 +179,13 @@ pub(crate) fn offload_failed(error: OffloadError) -> StoreError {
 mod tests {
     use super::*;
     use crate::config::DatanodeConfig;
+    use richardstore_runtime::SystemEntropy;
 
     #[tokio::test]
     async fn i11_empty_chunks_take_no_memory() {
         let directory = tempfile::tempdir().unwrap();
         let config = DatanodeConfig::new(directory.path(), "127.0.0.1:0", "127.0.0.1:1");
-        let volume = Arc::new(Volume::open(&config).unwrap());
+        let volume = Arc::new(Volume::open(&config, Arc::new(SystemEntropy)).unwrap());
         let mut stage = WriteStage::new(volume, Offload::Inline, 0);
         for _ in 0..1000 {
             stage.push(Bytes::new()).await.unwrap();

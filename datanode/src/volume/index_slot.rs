@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use richardstore_proto::JournalId;
+use richardstore_runtime::SharedEntropy;
 use tokio::sync::{Notify, watch};
 
 use super::VolumeError;
@@ -25,13 +26,14 @@ pub(super) struct IndexSlot {
 
 impl IndexSlot {
     /// An empty slot for the index in `config.dir`.
-    pub(super) fn new(config: &DatanodeConfig) -> Self {
+    pub(super) fn new(config: &DatanodeConfig, entropy: SharedEntropy) -> Self {
         Self {
             index: RwLock::new(None),
             directory: config.dir.join("index"),
             clean_mark: config.dir.join("index.clean"),
             options: IndexOptions {
                 cache_bytes: config.index_cache_bytes,
+                entropy,
                 ..IndexOptions::default()
             },
             given_up: AtomicBool::new(false),

@@ -16,6 +16,7 @@ use std::io;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use richardstore_proto::{ContentHash, Generation, JournalId, NodeStats, ReplicaEntry};
+use richardstore_runtime::SharedEntropy;
 use richardstore_store::{
     DeleteOutcome, PreparedReplica, QuarantineOutcome, ReplicaMeta, ReplicaWriter, Store,
     StoreOptions, VerifiedReader, Verifier,
@@ -41,7 +42,10 @@ pub(crate) struct Volume {
 
 impl Volume {
     /// Opens, and formats where there is nothing yet, the replicas and the index in `config.dir`.
-    pub(crate) fn open(config: &DatanodeConfig) -> Result<Self, VolumeError> {
+    pub(crate) fn open(
+        config: &DatanodeConfig,
+        entropy: SharedEntropy,
+    ) -> Result<Self, VolumeError> {
         let root = config.dir.join("replicas");
         std::fs::create_dir_all(&root).map_err(|source| VolumeError::Directory {
             path: root.clone(),
@@ -52,11 +56,12 @@ impl Volume {
             &StoreOptions {
                 layout: config.layout,
                 headroom_bytes: config.headroom_bytes,
+                capacity_bytes: config.capacity_bytes,
             },
         )?;
         let volume = Self {
             store,
-            slot: IndexSlot::new(config),
+            slot: IndexSlot::new(config, entropy),
             gate: RwLock::new(true),
             changed: Notify::new(),
         };

@@ -80,8 +80,10 @@ mod tests {
     use super::*;
     use crate::config::DatanodeConfig;
     use richardstore_proto::{Generation, ReplicaEntry, Sequence};
+    use richardstore_runtime::SystemEntropy;
     use richardstore_store::ReplicaMeta;
     use std::collections::BTreeMap;
+    use std::sync::Arc;
     use std::thread;
 
     fn open(directory: &std::path::Path) -> Volume {
@@ -89,7 +91,7 @@ mod tests {
             headroom_bytes: 0,
             ..DatanodeConfig::new(directory, "127.0.0.1:0", "127.0.0.1:1")
         };
-        let volume = Volume::open(&config).unwrap();
+        let volume = Volume::open(&config, Arc::new(SystemEntropy)).unwrap();
         volume.rebuild(&CancellationToken::new()).unwrap();
         volume
     }
@@ -185,7 +187,7 @@ mod tests {
         ));
         drop(volume);
         let config = DatanodeConfig::new(directory.path(), "127.0.0.1:0", "127.0.0.1:1");
-        let volume = Volume::open(&config).unwrap();
+        let volume = Volume::open(&config, Arc::new(SystemEntropy)).unwrap();
         assert_eq!(*volume.journal().borrow(), journal);
         assert_eq!(in_index(&volume), BTreeMap::from([(hash, Generation(2))]));
         assert_eq!(volume.stats().used_bytes, 4);

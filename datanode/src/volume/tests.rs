@@ -1,5 +1,9 @@
 use super::*;
 
+use std::sync::Arc;
+
+use richardstore_runtime::SystemEntropy;
+
 struct Bench {
     directory: tempfile::TempDir,
     volume: Volume,
@@ -12,7 +16,7 @@ impl Bench {
             headroom_bytes: 0,
             ..DatanodeConfig::new(directory.path(), "127.0.0.1:0", "127.0.0.1:1")
         };
-        let volume = Volume::open(&config).unwrap();
+        let volume = Volume::open(&config, Arc::new(SystemEntropy)).unwrap();
         volume.rebuild(&CancellationToken::new()).unwrap();
         Self { directory, volume }
     }

@@ -84,7 +84,12 @@ impl Metadata {
         options: &MetadataOptions,
         env: &Environment,
     ) -> Result<Self, OpenError> {
-        let opened = open_directory(dir, options.cache_bytes, options.reserve_bytes)?;
+        let opened = open_directory(
+            dir,
+            options.cache_bytes,
+            options.reserve_bytes,
+            env.entropy.as_ref(),
+        )?;
         Ok(Self::start(opened.ledger, opened.cluster_id, options, env))
     }
 

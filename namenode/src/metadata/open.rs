@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use richardstore_migrations::{ClimbError, SchemaError};
 use richardstore_proto::ClusterId;
+use richardstore_runtime::Entropy;
 use serde::{Deserialize, Serialize};
 
 use super::database::{database_error, open_database};
@@ -135,6 +136,7 @@ pub(super) fn open_directory(
     dir: &Path,
     cache_bytes: usize,
     reserve_bytes: u64,
+    entropy: &dyn Entropy,
 ) -> Result<Opened, OpenError> {
     fs::create_dir_all(dir).map_err(|source| io_error(dir, source))?;
     let lock = lock(dir)?;
@@ -147,7 +149,7 @@ pub(super) fn open_directory(
         if let Some(cluster_id) = known {
             return Err(OpenError::DatabaseMissing { path, cluster_id });
         }
-        make_database(dir)?;
+        make_database(dir, ClusterId::new(entropy.id()))?;
     }
     let (database, found) = open_database(&path, cache_bytes)?;
     match known {
@@ -225,8 +227,7 @@ pub(super) fn write_cluster(dir: &Path, cluster_id: ClusterId) -> Result<(), Ope
 }
 
 /// Makes an empty database of a new cluster. It gets its name when it is complete and on disk.
-fn make_database(dir: &Path) -> Result<(), OpenError> {
-    let cluster_id = ClusterId::new(*uuid::Uuid::new_v4().as_bytes());
+fn make_database(dir: &Path, cluster_id: ClusterId) -> Result<(), OpenError> {
     let database = make(dir, cluster_id)?;
     database
         .close()
@@ -251,11 +252,12 @@ mod tests {
     use super::*;
     use redb::Database;
     use richardstore_migrations::frame;
+    use richardstore_runtime::SystemEntropy;
 
     const CACHE: usize = 1 << 20;
 
     fn open(dir: &Path) -> Result<Opened, OpenError> {
-        open_directory(dir, CACHE, 0)
+        open_directory(dir, CACHE, 0, &SystemEntropy)
     }
 
     /// A directory with one file in it, closed.

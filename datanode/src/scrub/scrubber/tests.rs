@@ -3,7 +3,7 @@ use super::*;
 use std::path::Path;
 
 use richardstore_proto::Generation;
-use richardstore_runtime::{Channels, Environment, ManualClock, Offload, tcp_dial, tcp_listen};
+use richardstore_runtime::{Environment, ManualClock, Offload};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatanodeConfig;
@@ -25,15 +25,14 @@ fn start(directory: &Path, clock: &Arc<ManualClock>) -> Arc<Node> {
         headroom_bytes: 0,
         ..DatanodeConfig::new(directory, "127.0.0.1:0", "127.0.0.1:1")
     };
-    let volume = Volume::open(&config).unwrap();
-    volume.rebuild(&CancellationToken::new()).unwrap();
-    let identity = Identity::begin_session(directory).unwrap();
     let environment = Environment {
         clock: clock.clone(),
         offload: Offload::Inline,
-        channels: Channels::new(tcp_dial()),
-        listen: tcp_listen(),
+        ..Environment::system()
     };
+    let volume = Volume::open(&config, environment.entropy.clone()).unwrap();
+    volume.rebuild(&CancellationToken::new()).unwrap();
+    let identity = Identity::begin_session(directory, environment.entropy.as_ref()).unwrap();
     let membership = Membership::new(directory.to_owned(), identity);
     let address = "127.0.0.1:1".to_owned();
     Arc::new(Node::new(
