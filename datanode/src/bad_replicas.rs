@@ -80,8 +80,9 @@ pub(crate) async fn report_bad_replicas(node: Arc<Node>) {
     loop {
         let Some((hash, reason)) = node.bad_replicas.first() else {
             tokio::select! {
-                () = node.bad_replicas.found.notified() => continue,
+                biased;
                 () = stopping.cancelled() => return,
+                () = node.bad_replicas.found.notified() => continue,
             }
         };
         let request = wire::ReportBadReplicaRequest {
@@ -96,8 +97,9 @@ pub(crate) async fn report_bad_replicas(node: Arc<Node>) {
             Err(error) => {
                 tracing::debug!(%hash, %error, "the namenode was not told of a bad replica yet");
                 tokio::select! {
-                    () = tokio::time::sleep(backoff.next_wait()) => continue,
+                    biased;
                     () = stopping.cancelled() => return,
+                    () = tokio::time::sleep(backoff.next_wait()) => continue,
                 }
             }
         }

@@ -74,8 +74,9 @@ struct Cut;
 impl Outgoing {
     async fn run(self, source: ReadAhead, first: Batch) {
         tokio::select! {
-            _ = self.send_all(source, first) => {}
+            biased;
             () = self.node.cut.cancelled() => {}
+            _ = self.send_all(source, first) => {}
         }
     }
 

@@ -13,14 +13,16 @@ pub(crate) async fn rebuild_index(node: Arc<Node>) {
     let mut backoff = Backoff::new(node.backoff_seed());
     loop {
         tokio::select! {
-            () = node.volume.rebuild_wanted() => {}
+            biased;
             () = stopping.cancelled() => return,
+            () = node.volume.rebuild_wanted() => {}
         }
         while let Err(error) = rebuild_once(&node).await {
             tracing::warn!(%error, "the index could not be rebuilt");
             tokio::select! {
-                () = tokio::time::sleep(backoff.next_wait()) => {}
+                biased;
                 () = stopping.cancelled() => return,
+                () = tokio::time::sleep(backoff.next_wait()) => {}
             }
         }
         backoff.reset();

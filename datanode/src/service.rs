@@ -48,8 +48,9 @@ impl DataNodeService {
             request_id: request_id_field(request.request_id),
         };
         tokio::select! {
-            result = copy(node, asked) => Ok(result?.into()),
+            biased;
             () = node.cut.cancelled() => Err(stopping()),
+            result = copy(node, asked) => Ok(result?.into()),
         }
     }
 
@@ -97,8 +98,9 @@ impl DataNode for DataNodeService {
     ) -> Result<Response<wire::WriteFileResult>, Status> {
         let _room = self.node.admit_write()?;
         let result = tokio::select! {
-            result = receive(&self.node, request.into_inner()) => result,
+            biased;
             () = self.node.cut.cancelled() => Err(stopping()),
+            result = receive(&self.node, request.into_inner()) => result,
         };
         Ok(Response::new(result?.into()))
     }

@@ -47,8 +47,9 @@ pub(crate) async fn keep_session(node: Arc<Node>, commands: Arc<Commands>) {
         }
         // Also after a session that ended: a namenode that forgets at once must not be flooded with registrations.
         tokio::select! {
-            () = tokio::time::sleep(backoff.next_wait()) => {}
+            biased;
             () = stopping.cancelled() => return,
+            () = tokio::time::sleep(backoff.next_wait()) => {}
         }
     }
 }
@@ -141,12 +142,13 @@ async fn heartbeats(node: &Arc<Node>, commands: &Arc<Commands>, interval: Durati
         };
         let connected = wait == interval;
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            // Told at once while the namenode listens; an outage is waited out at the backoff's pace.
-            () = commands.ended(), if connected => {}
+            biased;
+            () = stopping.cancelled() => return SessionEnd::Over,
             () = node.register_again.notified() => return SessionEnd::Again,
             _ = journal.changed() => {}
-            () = stopping.cancelled() => return SessionEnd::Over,
+            // Told at once while the namenode listens; an outage is waited out at the backoff's pace.
+            () = commands.ended(), if connected => {}
+            () = tokio::time::sleep(wait) => {}
         }
         let current = *journal.borrow_and_update();
         if current.is_some() && Some(current) != registered {

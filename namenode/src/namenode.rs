@@ -142,6 +142,7 @@ impl Namenode {
     pub async fn failed(&self) {
         let storage = self.metadata.failed();
         tokio::select! {
+            biased;
             () = storage.cancelled() => {}
             () = self.serving_failed.cancelled() => {}
         }

@@ -115,6 +115,7 @@ pub async fn serve_grpc(
         std::future::pending::<()>().await
     };
     tokio::select! {
+        biased;
         served = serving => Ok(served?),
         () = cutting => Ok(()),
     }

@@ -40,6 +40,7 @@ pub(super) async fn open_first(
     loop {
         let may_hedge = asked.len() < MAX_ASKED && waiting.len() > 0;
         let answer = tokio::select! {
+            biased;
             answer = asked.next() => answer?,
             () = tokio::time::sleep(delay), if may_hedge => {
                 asked.extend(waiting.next().map(|node| open(shared, node, wanted)));

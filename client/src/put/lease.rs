@@ -93,6 +93,7 @@ async fn renew(
             namenode.renew(generation).await
         };
         let known = tokio::select! {
+            biased;
             () = ended.cancelled() => return,
             known = renewal => known,
         };

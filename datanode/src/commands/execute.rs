@@ -104,8 +104,9 @@ async fn delete(commands: Arc<Commands>, node: Arc<Node>, deletes: Vec<(CommandI
     let stopping = node.tasks.stopping();
     for stage in deletes.chunks(DELETES_A_STAGE) {
         let turn = tokio::select! {
-            turn = commands.deleting.acquire() => turn,
+            biased;
             () = stopping.cancelled() => return,
+            turn = commands.deleting.acquire() => turn,
         };
         let _turn = turn.expect("the semaphore is never closed");
         let lanes = stage.chunks(stage.len().div_ceil(DELETE_LANES));
@@ -144,8 +145,9 @@ async fn quarantine(
 ) {
     let stopping = node.tasks.stopping();
     let turn = tokio::select! {
-        turn = commands.quarantining.acquire() => turn,
+        biased;
         () = stopping.cancelled() => return,
+        turn = commands.quarantining.acquire() => turn,
     };
     let _turn = turn.expect("the semaphore is never closed");
     for (id, entry) in replicas {
@@ -175,8 +177,9 @@ async fn replicate(
 ) {
     let stopping = node.tasks.stopping();
     let turn = tokio::select! {
-        turn = commands.copying.acquire() => turn,
+        biased;
         () = stopping.cancelled() => return,
+        turn = commands.copying.acquire() => turn,
     };
     let _turn = turn.expect("the semaphore is never closed");
     let request = Copy {
@@ -186,8 +189,9 @@ async fn replicate(
         request_id: format!("command-{id}"),
     };
     let result = tokio::select! {
-        result = copy(&node, request) => result,
+        biased;
         () = node.cut.cancelled() => return,
+        result = copy(&node, request) => result,
     };
     commands.finish([(id, result.and_then(whole))]);
 }

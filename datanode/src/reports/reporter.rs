@@ -47,8 +47,9 @@ pub(super) struct Reporting<'a> {
 pub(crate) async fn report(node: Arc<Node>) {
     let stopping = node.tasks.stopping();
     tokio::select! {
-        () = report_always(&node) => {}
+        biased;
         () = stopping.cancelled() => {}
+        () = report_always(&node) => {}
     }
 }
 
@@ -65,8 +66,10 @@ async fn report_always(node: &Arc<Node>) {
             continue;
         };
         tokio::select! {
-            () = report_under(node, current, &mut full) => {}
+            biased;
+            // First, so that nothing more is reported under a registration that is over.
             _ = registration.changed() => continue,
+            () = report_under(node, current, &mut full) => {}
         }
         // That registration is of no use any more. Its successor ends the wait.
         node.register_again.notify_one();
@@ -103,6 +106,7 @@ async fn report_under(node: &Arc<Node>, registration: Registration, full: &mut F
             }
         }
         tokio::select! {
+            biased;
             () = node.volume.changed() => tokio::time::sleep(GATHER).await,
             () = node.full_report_wanted.notified() => full.at = None,
             () = full.wait() => full.at = None,

@@ -46,8 +46,9 @@ pub(crate) async fn scrub(node: Arc<Node>) {
             saved_at = Instant::now();
         }
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            biased;
             () = stopping.cancelled() => break,
+            () = tokio::time::sleep(wait) => {}
         }
     }
     scrubber.save().await;

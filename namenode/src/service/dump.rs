@@ -115,6 +115,7 @@ impl Outlet {
         };
         let sent = Handle::current().block_on(async {
             tokio::select! {
+                biased;
                 () = self.stopping.cancelled() => false,
                 sent = self.parts.send(part) => sent.is_ok(),
             }
