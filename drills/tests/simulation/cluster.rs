@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use richardstore_datanode::{Datanode, DatanodeConfig, Identity};
 use richardstore_namenode::{Namenode, NamenodeConfig};
 use richardstore_proto::{NamenodeEpoch, NodeId, SessionEpoch};
+use richardstore_runtime::Environment;
 use turmoil::Sim;
 
-use crate::network::environment;
+use crate::network::World;
 
 /// The namenode's host.
 pub const NAMENODE: &str = "namenode";
@@ -16,14 +17,28 @@ pub const NAMENODE_ADDRESS: &str = "namenode:9000";
 /// The datanodes' hosts. A file gets three replicas, so one of them is spare.
 pub const DATANODES: [&str; 4] = ["node-1", "node-2", "node-3", "node-4"];
 
+/// The client's host.
+pub const CLIENT: &str = "client";
+/// All hosts.
+pub const HOSTS: [&str; 6] = [NAMENODE, CLIENT, "node-1", "node-2", "node-3", "node-4"];
+
+/// Room of a datanode, in bytes.
+const CAPACITY_BYTES: u64 = 1 << 30;
+
 /// Adds namenode and datanodes to `sim`. They keep what they keep below `directory`, which survives their crashes.
-pub fn add_cluster(sim: &mut Sim<'_>, directory: &Path) {
+pub fn add_cluster(sim: &mut Sim<'_>, directory: &Path, world: &World) {
     let dir = directory.join(NAMENODE);
-    sim.host(NAMENODE, move || run_namenode(dir.clone()));
+    let shared = world.clone();
+    sim.host(NAMENODE, move || {
+        run_namenode(dir.clone(), shared.environment(NAMENODE))
+    });
     for (number, name) in (1..).zip(DATANODES) {
         let dir = directory.join(name);
         write_identity(&dir, number);
-        sim.host(name, move || run_datanode(name, dir.clone()));
+        let shared = world.clone();
+        sim.host(name, move || {
+            run_datanode(name, dir.clone(), shared.environment(name))
+        });
     }
 }
 
@@ -40,7 +55,7 @@ fn write_identity(dir: &Path, number: u8) {
     identity.save(dir).unwrap();
 }
 
-async fn run_namenode(dir: PathBuf) -> turmoil::Result {
+async fn run_namenode(dir: PathBuf, environment: Environment) -> turmoil::Result {
     let config = NamenodeConfig {
         dir,
         listen: "0.0.0.0:9000".to_owned(),
@@ -52,20 +67,22 @@ async fn run_namenode(dir: PathBuf) -> turmoil::Result {
         cache_bytes: 1 << 20,
         ..NamenodeConfig::default()
     };
-    let namenode = Namenode::start(config, environment()).await?;
+    let namenode = Namenode::start(config, environment).await?;
     namenode.failed().await;
     Err("the namenode could not go on".into())
 }
 
-async fn run_datanode(name: &str, dir: PathBuf) -> turmoil::Result {
+async fn run_datanode(name: &str, dir: PathBuf, environment: Environment) -> turmoil::Result {
     let config = DatanodeConfig {
         advertise: Some(format!("{name}:9100")),
         name: name.to_owned(),
         headroom_bytes: 0,
+        // The machine's free space changes while a seed runs; placement must not follow that.
+        capacity_bytes: Some(CAPACITY_BYTES),
         index_cache_bytes: 1 << 20,
         ..DatanodeConfig::new(dir, "0.0.0.0:9100", NAMENODE_ADDRESS)
     };
-    let datanode = Datanode::start(config, environment()).await?;
+    let datanode = Datanode::start(config, environment).await?;
     datanode.failed().await;
     Err(format!("{name} could not go on: {:?}", datanode.failure()).into())
 }

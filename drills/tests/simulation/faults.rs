@@ -1,11 +1,13 @@
 //! [`Schedule`]: what goes wrong when. All of it follows from the seed, none of it from what the cluster does.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use richardstore_drills::Random;
 use turmoil::Sim;
 
 use crate::cluster::{DATANODES, NAMENODE};
+use crate::links::Links;
 
 /// From this time on, everything works again.
 pub const HEALED_AT: Duration = Duration::from_secs(60);
@@ -21,10 +23,17 @@ enum Change {
     Cut(&'static str, &'static str),
     CutOneWay(&'static str, &'static str),
     Mend(&'static str, &'static str),
+    MendOneWay(&'static str, &'static str),
 }
 
-/// Changes of the world that are still to come, the next one last.
-pub struct Schedule(Vec<(Duration, Change)>);
+/// Changes of the world that are still to come, and what those before have left broken.
+pub struct Schedule {
+    /// The next one last.
+    changes: Vec<(Duration, Change)>,
+    links: Links,
+    /// Crashes of a host that have not ended.
+    down: BTreeMap<&'static str, u32>,
+}
 
 impl Schedule {
     /// The faults of one seed. Each ends after a while, and all have ended at [`HEALED_AT`].
@@ -39,21 +48,47 @@ impl Schedule {
             changes.push((Duration::from_millis(until), end));
         }
         changes.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-        Self(changes)
+        Self {
+            changes,
+            links: Links::default(),
+            down: BTreeMap::new(),
+        }
     }
 
     /// Makes the changes that are due, and says which.
     pub fn apply(&mut self, sim: &mut Sim<'_>, mut log: impl FnMut(String)) {
-        while let Some((_, change)) = self.0.pop_if(|(at, _)| *at <= sim.elapsed()) {
+        while let Some((_, change)) = self.changes.pop_if(|(at, _)| *at <= sim.elapsed()) {
             log(format!("{change:?}"));
             match change {
-                Change::Crash(host) => sim.crash(host),
-                // Also where it runs, because two crashes overlapped: a stop and a start at once.
-                Change::Start(host) => sim.bounce(host),
-                Change::Cut(one, other) => sim.partition(one, other),
-                Change::CutOneWay(from, to) => sim.partition_oneway(from, to),
-                Change::Mend(one, other) => sim.repair(one, other),
+                Change::Crash(host) => self.crash(sim, host),
+                Change::Start(host) => self.start(sim, host),
+                Change::Cut(one, other) => {
+                    self.links.cut(sim, one, other);
+                    self.links.cut(sim, other, one);
+                }
+                Change::CutOneWay(from, to) => self.links.cut(sim, from, to),
+                Change::Mend(one, other) => {
+                    self.links.mend(sim, one, other);
+                    self.links.mend(sim, other, one);
+                }
+                Change::MendOneWay(from, to) => self.links.mend(sim, from, to),
             }
+        }
+    }
+
+    /// The machine is gone from one moment to the next, and nobody is told. A crash that told its peers would tell them in
+    /// the order in which tokio drops tasks, and that is not the same in two runs: it depends on task ids, which are counted
+    /// through the process.
+    fn crash(&mut self, sim: &mut Sim<'_>, host: &'static str) {
+        *self.down.entry(host).or_default() += 1;
+        self.links.without(sim, host, |sim| sim.crash(host));
+    }
+
+    fn start(&mut self, sim: &mut Sim<'_>, host: &'static str) {
+        let down = self.down.entry(host).or_default();
+        *down = down.saturating_sub(1);
+        if *down == 0 {
+            sim.bounce(host);
         }
     }
 }
@@ -69,8 +104,14 @@ fn fault(random: &mut Random) -> (Change, Change) {
         1 | 2 => (Change::Crash(node), Change::Start(node)),
         3 => (Change::Cut(node, NAMENODE), Change::Mend(node, NAMENODE)),
         4 => (Change::Cut(node, peer), Change::Mend(node, peer)),
-        _ if random.below(2) == 0 => (Change::CutOneWay(node, peer), Change::Mend(node, peer)),
-        _ => (Change::CutOneWay(peer, node), Change::Mend(node, peer)),
+        _ if random.below(2) == 0 => (
+            Change::CutOneWay(node, peer),
+            Change::MendOneWay(node, peer),
+        ),
+        _ => (
+            Change::CutOneWay(peer, node),
+            Change::MendOneWay(peer, node),
+        ),
     }
 }
 

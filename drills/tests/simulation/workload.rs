@@ -9,11 +9,11 @@ use futures_util::{StreamExt, stream};
 use richardstore_client::{Client, ClientConfig, ClientError, GetOptions, PutOptions};
 use richardstore_drills::{Content, Oracle, Random};
 use richardstore_proto::{ContentHash, ErrorCode};
+use richardstore_runtime::Environment;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster::{DATANODES, NAMENODE_ADDRESS};
 use crate::faults::HEALED_AT;
-use crate::network::environment;
 
 /// What is known of a run.
 #[derive(Default)]
@@ -49,9 +49,9 @@ pub struct Workload {
 
 impl Workload {
     /// To be made on the host that runs it.
-    pub fn new(random: Random, record: SharedRecord) -> Self {
+    pub fn new(random: Random, record: SharedRecord, environment: Environment) -> Self {
         Self {
-            client: Client::new(ClientConfig::new(NAMENODE_ADDRESS), environment()),
+            client: Client::new(ClientConfig::new(NAMENODE_ADDRESS), environment),
             random,
             record,
             there: Vec::new(),
