@@ -65,6 +65,7 @@ async fn run_namenode(dir: PathBuf, environment: Environment) -> turmoil::Result
         dead_after_ms: 8_000,
         write_timeout_ms: 20_000,
         cache_bytes: 1 << 20,
+        reserve_bytes: 0,
         ..NamenodeConfig::default()
     };
     let namenode = Namenode::start(config, environment).await?;
