@@ -7,6 +7,7 @@ use super::*;
 use crate::mutation::{Mutation, RecalledDelete, Reply};
 use crate::record::{CommandRecordAction, NodeIndex};
 use richardstore_proto::NamenodeEpoch;
+use richardstore_runtime::SystemEntropy;
 use std::ops::ControlFlow;
 
 fn dumped(view: &View, what: DumpOf) -> Vec<u8> {
@@ -152,7 +153,7 @@ fn i08_the_first_start_on_loaded_metadata_leaps_over_what_it_may_have_missed() {
     let counters = fixture.view().counters().unwrap();
     assert_eq!(in_flight.0 + 1, counters.next_generation);
     let dir = loaded(&dumped(&fixture.view(), DumpOf::All));
-    let opened = open_directory(dir.path(), 1 << 20, 0).unwrap();
+    let opened = open_directory(dir.path(), 1 << 20, 0, &SystemEntropy).unwrap();
     let start = |ledger: &super::super::ledger::Ledger| {
         let start = Mutation::StartEpoch {
             now_ms: NOW,
