@@ -24,7 +24,7 @@ grep -q 'decommission' "$work/commands"
 printf '#!/bin/sh\nexec "%s/deploy.sh" "$@"\n' "$root" >"$work/deploy.sh"
 chmod +x "$work/deploy.sh"
 cd "$work"
-timeout "$limit_seconds" bash -euo pipefail "$work/commands" || {
+timeout "$limit_seconds" bash -eu "$work/commands" || {
   echo "a run-book failed: the last heading above says which"
   exit 1
 }
