@@ -68,6 +68,7 @@ async fn dispatch(command: Command, output: Output) -> Result<()> {
         Command::Stat(arguments) => commands::stat::run(arguments, output, stop).await,
         Command::Admin(arguments) => commands::admin::run(arguments, output, stop).await,
         Command::Bench(arguments) => commands::bench::run(arguments, output, stop).await,
+        Command::Drill(arguments) => commands::drill::run(arguments, output, stop).await,
         Command::Health(arguments) => commands::health::run(arguments, output, stop).await,
         Command::Completions(arguments) => commands::completions::run(&arguments),
     }

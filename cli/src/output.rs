@@ -33,6 +33,16 @@ impl Output {
         out.flush()
     }
 
+    /// Whether it prints JSON.
+    pub fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Says on standard error how far something is. There is nowhere to report that it is closed.
+    pub fn progress(self, words: &str) {
+        let _ = writeln!(io::stderr().lock(), "{words}");
+    }
+
     /// Says on standard error that something went wrong.
     pub fn error(&self, error: &str, code: u8) {
         let mut err = io::stderr().lock();

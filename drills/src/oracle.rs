@@ -1,6 +1,6 @@
 //! [`Oracle`]: remembers what the store promised, and says afterwards whether it kept it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Content;
 
@@ -19,7 +19,17 @@ enum Promise {
 #[derive(Debug, Default)]
 pub struct Oracle {
     files: BTreeMap<String, (Content, Promise)>,
+    /// What was counted as broken already: a file that is looked at twice is lost once.
+    broken: BTreeSet<(String, Broken)>,
     tally: Tally,
+}
+
+/// How a promise can be broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Broken {
+    Lost,
+    Wrong,
+    Resurrected,
 }
 
 /// The figures of a run.
@@ -83,12 +93,22 @@ impl Oracle {
             return;
         };
         match (found, *promise) {
-            (None, Promise::Present) => self.tally.lost += 1,
-            (Some(true), Promise::Absent) => self.tally.resurrected += 1,
-            (Some(false), _) => self.tally.wrong += 1,
+            (None, Promise::Present) => self.broke(hash, Broken::Lost),
+            (Some(true), Promise::Absent) => self.broke(hash, Broken::Resurrected),
+            (Some(false), _) => self.broke(hash, Broken::Wrong),
             (None, Promise::Absent) | (Some(true), Promise::Present) => {}
             (None, Promise::Either) => *promise = Promise::Absent,
             (Some(true), Promise::Either) => *promise = Promise::Present,
+        }
+    }
+
+    fn broke(&mut self, hash: &str, how: Broken) {
+        if self.broken.insert((hash.to_owned(), how)) {
+            match how {
+                Broken::Lost => self.tally.lost += 1,
+                Broken::Wrong => self.tally.wrong += 1,
+                Broken::Resurrected => self.tally.resurrected += 1,
+            }
         }
     }
 
@@ -115,6 +135,7 @@ mod tests {
             oracle.upload_started(hash, Content::new(1, 1));
         }
         oracle.upload_acknowledged("lost");
+        oracle.observed("lost", None);
         oracle.observed("lost", None);
         oracle.delete_acknowledged("back");
         oracle.observed("back", Some(true));

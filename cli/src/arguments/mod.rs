@@ -10,7 +10,7 @@ pub use self::address::{GATEWAY_PORT, Listen, NAMENODE_PORT, NamenodeAddress, wi
 pub use self::byte_count::parse_byte_count;
 pub use self::tuning::{DatanodeTuning, GatewayTuning, NamenodeTuning};
 use crate::commands::{
-    admin, bench, completions, datanode, dev, gateway, get, health, ls, namenode, put, rm, stat,
+    admin, bench, completions, datanode, dev, drill, gateway, get, health, ls, namenode, put, rm, stat,
 };
 use crate::exit::EXIT_CODES;
 use crate::logging::LogFormat;
@@ -63,6 +63,8 @@ pub enum Command {
     Admin(admin::AdminArguments),
     /// Measure how fast the store is, beside what the machine allows
     Bench(bench::BenchArguments),
+    /// Hold a fault drill and show what it cost
+    Drill(drill::DrillArguments),
     /// Ask a role whether it serves
     Health(health::HealthArguments),
     /// Print a completion script for a shell
@@ -83,6 +85,7 @@ impl Command {
             | Self::Stat(_)
             | Self::Admin(_)
             | Self::Bench(_)
+            | Self::Drill(_)
             | Self::Health(_)
             | Self::Completions(_) => "error",
         }

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod completions;
 pub mod datanode;
 pub mod dev;
+pub mod drill;
 pub mod gateway;
 pub mod get;
 pub mod health;
