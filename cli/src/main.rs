@@ -69,6 +69,7 @@ async fn dispatch(command: Command, output: Output) -> Result<()> {
         Command::Admin(arguments) => commands::admin::run(arguments, output, stop).await,
         Command::Bench(arguments) => commands::bench::run(arguments, output, stop).await,
         Command::Drill(arguments) => commands::drill::run(arguments, output, stop).await,
+        Command::DrillHand(arguments) => commands::drill_hand::run(arguments, output),
         Command::Health(arguments) => commands::health::run(arguments, output, stop).await,
         Command::Completions(arguments) => commands::completions::run(&arguments),
     }

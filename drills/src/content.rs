@@ -15,6 +15,9 @@ pub struct Content {
 }
 
 impl Content {
+    /// Bytes of the shortest canary of a drill. Shorter contents could be somebody's file by accident.
+    pub const LEAST_CANARY_BYTES: u64 = 64;
+
     /// The content of `seed` with `size` bytes.
     pub fn new(seed: u64, size: u64) -> Self {
         Self { seed, size }

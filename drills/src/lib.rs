@@ -28,5 +28,5 @@ pub use outages::Outages;
 pub use process::{Process, ProcessSpec, wait_until};
 pub use proxy::CountingProxy;
 pub use random::Random;
-pub use substrate::{Local, LocalOptions, Node, Substrate};
+pub use substrate::{Docker, Kubernetes, Local, LocalOptions, Node, Substrate};
 pub use tree::{TreeFindings, inspect_tree};

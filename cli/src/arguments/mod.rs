@@ -10,7 +10,7 @@ pub use self::address::{GATEWAY_PORT, Listen, NAMENODE_PORT, NamenodeAddress, wi
 pub use self::byte_count::parse_byte_count;
 pub use self::tuning::{DatanodeTuning, GatewayTuning, NamenodeTuning};
 use crate::commands::{
-    admin, bench, completions, datanode, dev, drill, gateway, get, health, ls, namenode, put, rm, stat,
+    admin, bench, completions, datanode, dev, drill, drill_hand, gateway, get, health, ls, namenode, put, rm, stat,
 };
 use crate::exit::EXIT_CODES;
 use crate::logging::LogFormat;
@@ -65,6 +65,9 @@ pub enum Command {
     Bench(bench::BenchArguments),
     /// Hold a fault drill and show what it cost
     Drill(drill::DrillArguments),
+    /// The part of a drill that works inside a container
+    #[command(hide = true)]
+    DrillHand(drill_hand::DrillHandArguments),
     /// Ask a role whether it serves
     Health(health::HealthArguments),
     /// Print a completion script for a shell
@@ -86,6 +89,7 @@ impl Command {
             | Self::Admin(_)
             | Self::Bench(_)
             | Self::Drill(_)
+            | Self::DrillHand(_)
             | Self::Health(_)
             | Self::Completions(_) => "error",
         }

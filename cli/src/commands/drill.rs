@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use richardstore_drills::{
-    Drill, DrillOptions, DrillReport, Local, LocalOptions, Outcome, Random, Substrate, Table,
-    run_drill,
+    Docker, Drill, DrillOptions, DrillReport, Kubernetes, Local, LocalOptions, Outcome, Random,
+    Substrate, Table, run_drill,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,24 @@ pub struct DrillArguments {
     /// With `local`: where the cluster keeps everything [default: a new directory, removed afterwards]
     #[arg(long, env = "RICHARDSTORE_DIR")]
     dir: Option<PathBuf>,
+    /// With `docker`: the compose project
+    #[arg(long, env = "COMPOSE_PROJECT_NAME", default_value = "richardstore")]
+    project: String,
+    /// With `k8s`: the namespace
+    #[arg(long, env = "RICHARDSTORE_NAMESPACE", default_value = "richardstore")]
+    namespace: String,
+    /// With `k8s`: the context in kubectl's configuration [default: the current one]
+    #[arg(long, env = "RICHARDSTORE_CONTEXT")]
+    context: Option<String>,
+    /// With `docker` and `k8s`: `http://host:port` of a gateway; may be given more than once [default: where the compose file and the
+    /// manifests have it]
+    #[arg(
+        long,
+        env = "RICHARDSTORE_GATEWAY",
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    gateway: Vec<String>,
     /// Canaries that are there from the beginning
     #[arg(long, env = "RICHARDSTORE_DRILL_CANARIES", default_value_t = 24)]
     canaries: usize,
@@ -41,6 +59,10 @@ pub struct DrillArguments {
 enum On {
     /// Processes of a cluster made for this
     Local,
+    /// The containers of k8s/compose.yaml
+    Docker,
+    /// The pods of the manifests in k8s/
+    K8s,
 }
 
 /// One drill or all of them, as clap keeps them.
@@ -62,6 +84,7 @@ fn parse_drills(name: &str) -> Result<Drills, String> {
 
 /// Holds them, one after the other, and prints what they found.
 pub async fn run(arguments: DrillArguments, output: Output, stop: CancellationToken) -> Result<()> {
+    let urls = arguments.gateway.clone();
     let reports = match arguments.on {
         On::Local => {
             let options = LocalOptions {
@@ -73,6 +96,15 @@ pub async fn run(arguments: DrillArguments, output: Output, stop: CancellationTo
             let reports = hold(&arguments, &mut local, output, &stop).await;
             local.close().await;
             reports?
+        }
+        On::Docker => {
+            let mut docker = Docker::find(&arguments.project, urls).await?;
+            hold(&arguments, &mut docker, output, &stop).await?
+        }
+        On::K8s => {
+            let context = arguments.context.as_deref();
+            let mut pods = Kubernetes::find(&arguments.namespace, context, urls).await?;
+            hold(&arguments, &mut pods, output, &stop).await?
         }
     };
     if !output.is_json() {

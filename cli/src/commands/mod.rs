@@ -6,6 +6,7 @@ pub mod completions;
 pub mod datanode;
 pub mod dev;
 pub mod drill;
+pub mod drill_hand;
 pub mod gateway;
 pub mod get;
 pub mod health;

@@ -1,6 +1,6 @@
 //! [`Canaries`]: the files of one drill: what was promised of them, whether it was kept, and their removal.
 //!
-//! Their contents come from random seeds and have at least [`LEAST_BYTES`], so that none of them is ever a file of somebody
+//! Their contents come from random seeds and have at least [`Content::LEAST_CANARY_BYTES`], so that none of them is ever a file of somebody
 //! else.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +13,6 @@ use tokio::task::JoinSet;
 use super::view::ASK_EVERY;
 use crate::{Content, Http, Oracle, Random, Tally, wait_until};
 
-/// The shortest canary.
-pub const LEAST_BYTES: u64 = 64;
 /// One request may take this long; after that it counts as cut.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// A cluster that is healthy again answers for each file within this time.
@@ -46,7 +44,8 @@ impl Canaries {
     /// A new content of at most `largest` bytes.
     pub fn invent(&self, largest: u64) -> Content {
         let random = &mut self.state().random;
-        let size = LEAST_BYTES + random.below(largest.saturating_sub(LEAST_BYTES));
+        let least = Content::LEAST_CANARY_BYTES;
+        let size = least + random.below(largest.saturating_sub(least));
         Content::new(random.number(), size)
     }
 

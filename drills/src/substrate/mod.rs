@@ -1,8 +1,14 @@
 //! [`Substrate`]: what a cluster runs on, and the bad things that can be done to its nodes there.
 
+mod docker;
+mod kubernetes;
 mod local;
 mod node;
+mod program;
+mod remote_hand;
 
+pub use docker::Docker;
+pub use kubernetes::Kubernetes;
 pub use local::{Local, LocalOptions};
 pub use node::Node;
 
