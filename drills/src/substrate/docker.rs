@@ -68,8 +68,9 @@ impl<R: Run> Docker<R> {
     }
 
     async fn inspect(&mut self, container: &str, format: &str) -> Result<String> {
-        let answer = self.docker.run(&["inspect", "--format", format, container]);
-        Ok(answer.await?.trim().to_owned())
+        let inspect = ["inspect", "--format", format, container];
+        let answer = self.docker.run(&inspect).await?;
+        Ok(answer.trim().to_owned())
     }
 
     async fn hand(&mut self, node: Node, verb: &str, more: &[String]) -> Result<String> {
