@@ -10,7 +10,8 @@ pub use self::address::{GATEWAY_PORT, Listen, NAMENODE_PORT, NamenodeAddress, wi
 pub use self::byte_count::parse_byte_count;
 pub use self::tuning::{DatanodeTuning, GatewayTuning, NamenodeTuning};
 use crate::commands::{
-    admin, bench, completions, datanode, dev, drill, drill_hand, gateway, get, health, ls, namenode, put, rm, stat,
+    admin, bench, completions, datanode, dev, drill, drill_hand, gateway, get, health, ls,
+    namenode, put, rm, stat,
 };
 use crate::exit::EXIT_CODES;
 use crate::logging::LogFormat;
