@@ -89,8 +89,7 @@ impl NameNode {
                 .map(|hash| wire::to_bytes(hash.as_bytes()))
                 .unwrap_or_default(),
             excluded_nodes: ids(&wish.excluded),
-            generation: 0,
-            targets_wanted: 0,
+            ..Default::default()
         };
         let response = self.write_file(request).await?;
         if let Some(existing) = response.existing {
@@ -109,18 +108,21 @@ impl NameNode {
         }))
     }
 
-    /// Further targets for a write under way.
+    /// Further targets for a write under way that the nodes in `acknowledged` have on disk.
     pub(crate) async fn replacements(
         &self,
-        generation: Generation,
+        file: &FileInfo,
         wanted: usize,
         excluded: &[NodeId],
+        acknowledged: &[NodeId],
     ) -> Result<Allocation, ClientError> {
         let request = wire::WriteFileRequest {
             count: 1,
+            size_hint: file.size,
             excluded_nodes: ids(excluded),
-            generation: generation.0,
+            generation: file.generation.0,
             targets_wanted: u32::try_from(wanted).unwrap_or(u32::MAX),
+            acknowledged_nodes: ids(acknowledged),
             ..Default::default()
         };
         let response = self.write_file(request).await?;

@@ -8,7 +8,7 @@ use richardstore_proto::{NodeId, NodeStats, Sequence, SessionEpoch};
 
 use crate::known_node::KnownNode;
 use crate::liveness::{Liveness, Timeouts};
-use crate::placement::{Candidate, Shortage, Wanted, place, shortage};
+use crate::placement::{Candidate, Shortage, Wanted, place, place_beside, shortage};
 use crate::record::{NodeAdmin, NodeIndex, NodeRecord};
 
 /// The datanodes by number.
@@ -175,14 +175,39 @@ impl Cluster {
                 if chain.contains(&candidate.index) {
                     candidate.load += 1;
                     candidate.available_bytes = candidate.available_bytes.saturating_sub(one.bytes);
-                    if let Some(node) = self.nodes.get_mut(&candidate.index) {
-                        node.promise(one.bytes);
-                    }
                 }
             }
+            self.promise(&chain, one.bytes);
             chains.push(chain);
         }
         chains
+    }
+
+    /// Chooses nodes for more replicas of a write that the nodes in `beside` have, and counts it on each.
+    pub fn place_beside(
+        &mut self,
+        wanted: Wanted,
+        excluded: &BTreeSet<NodeIndex>,
+        beside: &BTreeSet<NodeIndex>,
+        now_ms: u64,
+    ) -> Vec<NodeIndex> {
+        let racks: Vec<&str> = beside
+            .iter()
+            .filter_map(|index| self.nodes.get(index))
+            .map(|node| node.rack.as_str())
+            .collect();
+        let excluded = excluded.union(beside).copied().collect();
+        let chain = place_beside(&self.candidates(now_ms), wanted, &excluded, &racks);
+        self.promise(&chain, wanted.bytes);
+        chain
+    }
+
+    fn promise(&mut self, chain: &[NodeIndex], bytes: u64) {
+        for index in chain {
+            if let Some(node) = self.nodes.get_mut(index) {
+                node.promise(bytes);
+            }
+        }
     }
 
     /// What there is too little of to put a write of `bytes` on `needed` nodes; see [`shortage`].

@@ -29,7 +29,8 @@ where
         let excluded = not_again(chain, &written.result);
         let missing = chain.len() - holders.len();
         let namenode = &self.shared.namenode;
-        let found = namenode.replacements(file.generation, missing, &excluded);
+        let acknowledged: Vec<NodeId> = holders.iter().map(|node| node.node_id).collect();
+        let found = namenode.replacements(file, missing, &excluded, &acknowledged);
         let targets = match found.await {
             Ok(allocation) if !allocation.targets.is_empty() => allocation.targets,
             Ok(_) => return,

@@ -199,6 +199,9 @@ async fn a_node_that_failed_in_the_chain_is_replaced_by_a_copy() {
     assert_eq!(cluster.nodes[0].copies.load(Ordering::SeqCst), 1);
     assert_eq!(cluster.nodes[3].disk()[&outcome.file.hash], bytes);
     assert!(cluster.nodes[1].disk().is_empty());
+    // What the namenode needs to choose another rack than theirs.
+    let had_it = [&cluster.nodes[0], &cluster.nodes[2]].map(|node| node.info.node_id);
+    assert_eq!(cluster.namenode.state().acknowledged, had_it);
 }
 
 #[tokio::test]

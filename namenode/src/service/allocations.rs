@@ -7,6 +7,7 @@ use richardstore_proto::{
     Allocation, ContentHash, ErrorCode, Generation, MAX_REPLICATION, NodeId, NodeState, StoreError,
 };
 
+use crate::cluster::Cluster;
 use crate::mutation::{Mutation, MutationError, Reply};
 use crate::placement::{Shortage, Wanted};
 use crate::record::{FileRecord, MAX_WRITES_PER_ALLOCATION, NodeIndex};
@@ -26,6 +27,7 @@ struct WriteQuery {
     declared: Option<ContentHash>,
     excluded: Vec<NodeId>,
     replace: Option<Generation>,
+    acknowledged: Vec<NodeId>,
     targets_wanted: usize,
 }
 
@@ -54,17 +56,18 @@ impl WriteQuery {
                 |id| node_id_field("excluded_nodes", &id),
             )?,
             replace,
+            acknowledged: list_field(
+                "acknowledged_nodes",
+                request.acknowledged_nodes,
+                MAX_REPLICATION,
+                |id| node_id_field("acknowledged_nodes", &id),
+            )?,
             targets_wanted,
         })
     }
 
     fn excluded(&self, shared: &Shared) -> BTreeSet<NodeIndex> {
-        let soft = shared.soft();
-        self.excluded
-            .iter()
-            .filter_map(|id| soft.cluster.by_id(id))
-            .map(|node| node.index)
-            .collect()
+        known(&self.excluded, shared)
     }
 }
 
@@ -151,33 +154,50 @@ async fn replacements(
         bytes: query.bytes,
         seed: generation.0,
     };
-    let targets = place(shared, &[wanted], &query.excluded(shared))
-        .pop()
-        .map(|allocation| allocation.targets)
-        .unwrap_or_default();
-    Ok(Allocation {
-        generation,
-        targets,
-    })
+    let (excluded, beside) = (query.excluded(shared), known(&query.acknowledged, shared));
+    let now_ms = shared.now_ms();
+    let mut soft = shared.soft();
+    let chain = soft
+        .cluster
+        .place_beside(wanted, &excluded, &beside, now_ms);
+    Ok(allocation(&soft.cluster, generation, chain, now_ms))
+}
+
+/// Those of `ids` that have registered.
+fn known(ids: &[NodeId], shared: &Shared) -> BTreeSet<NodeIndex> {
+    let soft = shared.soft();
+    ids.iter()
+        .filter_map(|id| soft.cluster.by_id(id))
+        .map(|node| node.index)
+        .collect()
 }
 
 fn place(shared: &Shared, wanted: &[Wanted], excluded: &BTreeSet<NodeIndex>) -> Vec<Allocation> {
     let now_ms = shared.now_ms();
     let mut soft = shared.soft();
     let chains = soft.cluster.place(wanted, excluded, now_ms);
-    let timeouts = soft.cluster.timeouts();
     wanted
         .iter()
         .zip(chains)
-        .map(|(one, chain)| Allocation {
-            generation: Generation(one.seed),
-            targets: chain
-                .into_iter()
-                .filter_map(|index| soft.cluster.get(index))
-                .map(|node| node.info(Generation::default(), timeouts, now_ms))
-                .collect(),
-        })
+        .map(|(one, chain)| allocation(&soft.cluster, Generation(one.seed), chain, now_ms))
         .collect()
+}
+
+fn allocation(
+    cluster: &Cluster,
+    generation: Generation,
+    chain: Vec<NodeIndex>,
+    now_ms: u64,
+) -> Allocation {
+    let timeouts = cluster.timeouts();
+    Allocation {
+        generation,
+        targets: chain
+            .into_iter()
+            .filter_map(|index| cluster.get(index))
+            .map(|node| node.info(Generation::default(), timeouts, now_ms))
+            .collect(),
+    }
 }
 
 fn check_room(

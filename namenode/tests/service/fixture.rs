@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 /// No condition is waited for longer than this.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 pub type Client = NameNodeClient<Channel>;

@@ -210,6 +210,33 @@ async fn a_write_under_way_gets_replacements_it_does_not_know_yet() {
 }
 
 #[tokio::test]
+async fn a_replacement_avoids_the_racks_of_the_nodes_that_have_the_bytes() {
+    let rig = Rig::start().await;
+    let racks = ["a", "a", "b", "b", "b", "b", "b", "c"];
+    let mut nodes = Vec::new();
+    for (number, rack) in (1..).zip(racks) {
+        let mut node = FakeNode::new(number);
+        rack.clone_into(&mut node.rack);
+        node.register(&rig.client).await.unwrap();
+        nodes.push(node);
+    }
+    for _ in 0..20 {
+        let request = wire::WriteFileRequest {
+            generation: rig.allocate().await.generation,
+            targets_wanted: 1,
+            excluded_nodes: vec![nodes[1].id()],
+            acknowledged_nodes: vec![nodes[0].id(), nodes[2].id()],
+            ..wire::WriteFileRequest::default()
+        };
+        let response = answer(rig.client.clone().write_file(request).await).unwrap();
+        let targets = response.allocations[0].targets.iter();
+        let racks: Vec<_> = targets.map(|node| node.rack.as_str()).collect();
+        assert_eq!(racks, ["c"], "the only rack without the bytes");
+    }
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn i02_an_abandoned_write_cannot_be_committed() {
     let rig = Rig::start().await;
     let nodes = rig.nodes(2).await;

@@ -33,6 +33,8 @@ pub struct State {
     pub min_replication: u32,
     pub expires_in_ms: u64,
     pub renewals: usize,
+    /// Who was said to have the bytes when replacements were last asked for.
+    pub acknowledged: Vec<NodeId>,
     /// Renewals find that the write is gone.
     pub forgets_writes: bool,
     /// This many commits are done, and their answers lost.
@@ -56,6 +58,7 @@ impl FakeNameNode {
                 min_replication: 2,
                 expires_in_ms: 60_000,
                 renewals: 0,
+                acknowledged: Vec::new(),
                 forgets_writes: false,
                 lose_commit_answers: 0,
                 lose_delete_answers: 0,
@@ -103,6 +106,7 @@ impl FakeNameNode {
         }
         let allocation = if request.generation > 0 {
             let wanted = usize::try_from(request.targets_wanted).unwrap();
+            state.acknowledged = ids(&request.acknowledged_nodes)?;
             Allocation {
                 generation: Generation(request.generation),
                 targets: self.targets(&excluded, wanted),
