@@ -297,6 +297,7 @@ impl NameNode {
         Ok(SafeModeStatus {
             on: response.on,
             reason: response.reason,
+            repair_rests: response.repair_rests,
         })
     }
 

@@ -69,6 +69,10 @@ pub struct ClusterInfo {
     pub repairs_copying: u64,
     /// Files known to be short that wait for their turn.
     pub repairs_waiting: u64,
+    /// Files known to lie in one rack only, although there are others.
+    pub misplaced: u64,
+    /// All files were looked at since the racks last changed: `misplaced` is the whole count.
+    pub misplaced_checked: bool,
     /// Deletes that some datanode has not confirmed.
     pub tombstones: u64,
     /// Commands not confirmed yet.
@@ -132,6 +136,8 @@ pub struct SafeModeStatus {
     pub on: bool,
     /// What it waits for; empty where it is off.
     pub reason: String,
+    /// Why nothing is copied although it is off; empty where it is not so.
+    pub repair_rests: String,
 }
 
 /// One page of a listing, in the order of the hashes.
@@ -279,6 +285,8 @@ impl TryFrom<wire::InfoResponse> for ClusterInfo {
             under_replicated: info.under_replicated,
             repairs_copying: info.repairs_copying,
             repairs_waiting: info.repairs_waiting,
+            misplaced: info.misplaced,
+            misplaced_checked: info.misplaced_checked,
             tombstones: info.tombstones,
             commands_pending: info.commands_pending,
             writes_in_flight: info.writes_in_flight,

@@ -25,21 +25,30 @@ impl ClusterStatus {
     }
 }
 
-/// Judges from the nodes, the number of files with too few replicas on record, how far repair is, and what safe mode
-/// waits for.
+/// Why nothing is copied, where it is so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// What safe mode waits for.
+    pub safe_mode: Option<String>,
+    /// Why repair rests.
+    pub repair: Option<String>,
+}
+
+/// Judges from the nodes, the number of files with too few replicas on record, how far repair is, and what is waited for.
+/// Files that only lie in the wrong rack are no reason: they are all there, and are moved when nothing else is to be done.
 pub fn describe(
     census: &Census,
     under_replicated: u64,
     repair: Progress,
-    safe_mode_reason: Option<String>,
+    waits: Waits,
 ) -> ClusterStatus {
-    if let Some(reason) = safe_mode_reason {
+    if let Some(reason) = waits.safe_mode {
         return ClusterStatus {
             word: "safe mode",
             reason,
         };
     }
-    let mut reasons = Vec::new();
+    let mut reasons: Vec<String> = waits.repair.into_iter().collect();
     if census.members == 0 {
         reasons.push("no datanode has registered".to_owned());
     }
@@ -94,7 +103,12 @@ mod tests {
     };
 
     fn words(census: &Census, under_replicated: u64) -> (&'static str, String) {
-        let status = describe(census, under_replicated, Progress::default(), None);
+        let status = describe(
+            census,
+            under_replicated,
+            Progress::default(),
+            Waits::default(),
+        );
         (status.word, status.reason)
     }
 
@@ -123,15 +137,32 @@ mod tests {
         let progress = Progress {
             copying: 1,
             waiting: 20,
+            ..Progress::default()
         };
-        let status = describe(&HEALTHY, 0, progress, None);
+        let status = describe(&HEALTHY, 0, progress, Waits::default());
         let reason = "1 file being copied; 20 files waiting to be copied";
         assert_eq!((status.word, &*status.reason), ("degraded", reason));
     }
 
     #[test]
+    fn that_repair_rests_is_said_before_what_it_would_repair() {
+        let hurt = Census { dead: 3, ..HEALTHY };
+        let waits = Waits {
+            repair: Some("repair rests".to_owned()),
+            ..Waits::default()
+        };
+        let status = describe(&hurt, 0, Progress::default(), waits);
+        let reason = "repair rests; 3 dead datanodes";
+        assert_eq!((status.word, &*status.reason), ("degraded", reason));
+    }
+
+    #[test]
     fn safe_mode_is_said_first() {
-        let status = describe(&HEALTHY, 9, Progress::default(), Some("waiting".into()));
+        let waits = Waits {
+            safe_mode: Some("waiting".into()),
+            repair: Some("rests".into()),
+        };
+        let status = describe(&HEALTHY, 9, Progress::default(), waits);
         assert_eq!((status.word, &*status.reason), ("safe mode", "waiting"));
     }
 }

@@ -114,6 +114,13 @@ impl SoftState {
         })
     }
 
+    /// Why repair rests because most nodes are away, in words; `None` where it does not.
+    pub fn repair_rests(&self, now_ms: u64) -> Option<String> {
+        let members = self.cluster.census(now_ms).members;
+        let there = self.cluster.there(now_ms);
+        self.outage.reason(there, members, now_ms)
+    }
+
     /// Event: the operator says that it goes on as it is. Nodes that are away are lost and not waited for.
     pub fn leave_safe_mode(&mut self) {
         self.safe_mode.leave();

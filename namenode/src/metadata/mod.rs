@@ -56,7 +56,7 @@ pub use handle::{Metadata, MetadataOptions};
 pub use load::{LoadError, load};
 pub use offline::open_offline;
 pub use open::OpenError;
-pub use repair_view::RepairUnderWay;
+pub use repair_view::{RepairUnderWay, WalkedFiles};
 pub use room::Tight;
 pub use tables::ViewError;
 pub use view::View;

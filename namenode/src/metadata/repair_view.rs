@@ -8,11 +8,11 @@ use richardstore_proto::{CommandId, ContentHash, Generation};
 
 use super::codec;
 use super::tables::{
-    COMMANDS, HashKey, NODE_FILES, OVER_REPLICATED, REPAIRS, UNDER_REPLICATED, ViewError, WRITES,
-    node_file_key, read_command, split_node_file_key,
+    COMMANDS, FILES, HashKey, NODE_FILES, OVER_REPLICATED, REPAIRS, UNDER_REPLICATED, ViewError,
+    WRITES, node_file_key, read_command, split_node_file_key,
 };
 use super::view::{View, guarded};
-use crate::record::{CommandRecord, NodeIndex};
+use crate::record::{CommandRecord, FileRecord, NodeIndex};
 
 /// A copy, trim or quarantine that was not confirmed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,17 @@ pub struct RepairUnderWay {
     pub id: CommandId,
     /// What it says.
     pub record: CommandRecord,
+}
+
+/// A page of a walk over all files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WalkedFiles {
+    /// Those that could be read.
+    pub files: Vec<(ContentHash, FileRecord)>,
+    /// Where the page ends.
+    pub last: Option<ContentHash>,
+    /// There may be more behind it.
+    pub more: bool,
 }
 
 impl View {
@@ -78,6 +89,41 @@ impl View {
                 page.push((generation, hash));
             }
             Ok(page)
+        })
+    }
+
+    /// The next `limit` files by hash, from the one behind `after`, and the hash of the last. Files whose record is damaged
+    /// are left out: a walk over all files must not end at one of them.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn walk_files(
+        &self,
+        after: Option<ContentHash>,
+        limit: usize,
+    ) -> Result<WalkedFiles, ViewError> {
+        guarded(|| {
+            let start = match &after {
+                Some(after) => Bound::Excluded(after.as_bytes()),
+                None => Bound::Unbounded,
+            };
+            let mut walked = WalkedFiles::default();
+            let mut rows = 0;
+            let table = self.table(FILES)?;
+            for row in table
+                .range::<&[u8; 32]>((start, Bound::Unbounded))?
+                .take(limit)
+            {
+                let (key, frame) = row?;
+                let hash = ContentHash::new(*key.value());
+                rows += 1;
+                walked.last = Some(hash);
+                if let Ok(record) = codec::decode_file(&hash, frame.value()) {
+                    walked.files.push((hash, record));
+                }
+            }
+            walked.more = rows == limit;
+            Ok(walked)
         })
     }
 

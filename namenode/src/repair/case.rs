@@ -77,6 +77,19 @@ pub struct Limits {
     pub streams: usize,
     /// Bytes of those copies. One copy is always allowed.
     pub stream_bytes: u64,
+    /// Of the commands that may be under way, those kept free for files that are short.
+    pub reserved: usize,
+}
+
+impl Limits {
+    /// What moves may take. A file that is only in the wrong place must not stand in the way of one that is short.
+    pub fn for_moves(self) -> Self {
+        Self {
+            streams: (self.streams / 4).max(1),
+            stream_bytes: self.stream_bytes / 4,
+            ..self
+        }
+    }
 }
 
 impl RepairNode {

@@ -175,59 +175,20 @@ pub fn obstacle(
 
 #[cfg(test)]
 mod tests {
-    use super::super::case::{Holding, RepairNode};
+    use super::super::fixture::{self, held, live, node};
     use super::*;
     use richardstore_proto::NodeState;
-    use std::collections::BTreeSet;
 
     const HASH: ContentHash = ContentHash::new([1; 32]);
 
     fn nodes(count: u32) -> Nodes {
-        (1..=count)
-            .map(|index| {
-                let node = RepairNode {
-                    candidate: Candidate {
-                        index: NodeIndex(index),
-                        rack: String::new(),
-                        state: match index {
-                            1 => NodeState::Decommissioning,
-                            _ => NodeState::Live,
-                        },
-                        registered: true,
-                        read_only: false,
-                        available_bytes: 1 << 30,
-                        load: 0,
-                    },
-                    draining: index == 1,
-                    fresh: true,
-                    active_reads: 0,
-                    streams: 0,
-                    stream_bytes: 0,
-                    incoming_bytes: 0,
-                    allowance_bytes: 0,
-                };
-                (NodeIndex(index), node)
-            })
-            .collect()
+        let emptied = node(1, NodeState::Decommissioning);
+        let others = (2..=count).map(live);
+        fixture::nodes(std::iter::once(emptied).chain(others))
     }
 
     fn case(holders: &[u32]) -> Case {
-        Case {
-            hash: HASH,
-            size: 100,
-            replication: 3,
-            generation: Generation(7),
-            holdings: holders
-                .iter()
-                .map(|index| Holding {
-                    node: NodeIndex(*index),
-                    generation: Generation(7),
-                    suspect: false,
-                    unsettled: false,
-                })
-                .collect(),
-            avoid: BTreeSet::new(),
-        }
+        fixture::case(1, holders.iter().copied().map(held))
     }
 
     #[test]

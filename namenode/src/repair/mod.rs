@@ -3,6 +3,7 @@
 //! - `plan` decides, purely: which copies, trims and quarantines to order for the files it is shown, as `case`s.
 //! - `notes` and `outage` are soft state: what was tried in vain, what was ordered and not reported yet, and whether so
 //!   many nodes are away that copying would be the wrong answer.
+//! - `misplaced` knows which files lie in one rack only, although there are others.
 //! - `drain` counts what still needs a datanode that is being emptied, purely; `emptying` feeds it.
 //! - `sweep` remembers how far each list of files has been looked through; `survey` reads the
 //!   next pages of them; `round` feeds the plan and issues its commands.
@@ -10,6 +11,9 @@
 mod case;
 mod drain;
 mod emptying;
+#[cfg(test)]
+mod fixture;
+mod misplaced;
 mod notes;
 mod outage;
 mod plan;

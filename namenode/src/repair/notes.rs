@@ -24,6 +24,10 @@ pub struct Progress {
     pub copying: usize,
     /// Files known to be short that wait for their turn.
     pub waiting: usize,
+    /// Files known to lie in one rack only, although there are others.
+    pub misplaced: usize,
+    /// All files were looked at since the racks last changed: `misplaced` is the whole count.
+    pub misplaced_checked: bool,
 }
 
 /// Soft state of repair.

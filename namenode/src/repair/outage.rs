@@ -47,6 +47,21 @@ impl Outage {
         }
     }
 
+    /// Why repair rests, in words; `None` where it does not. To be asked with what was observed last.
+    pub fn reason(&self, there: u64, members: u64, now_ms: u64) -> Option<String> {
+        let away = format!("repair rests: {there} of {members} datanodes are there");
+        match *self {
+            Self::None | Self::Overruled => None,
+            Self::Out => Some(format!(
+                "{away}; it goes on when half of them are, or with `admin safemode leave`"
+            )),
+            Self::Returning { until_ms } => {
+                let left_s = until_ms.saturating_sub(now_ms).div_ceil(1_000);
+                Some(format!("{away}; waiting {left_s} s more for the others"))
+            }
+        }
+    }
+
     /// Repair rests.
     pub fn is_on(&self) -> bool {
         matches!(self, Self::Out | Self::Returning { .. })
@@ -71,6 +86,21 @@ mod tests {
         assert!(!observe(3, 2_030), "the fourth is lost");
         assert!(observe(0, 3_000) && observe(2, 3_001));
         assert!(!observe(4, 3_002), "all are back");
+    }
+
+    #[test]
+    fn it_says_why_repair_rests_and_what_ends_that() {
+        let mut outage = Outage::default();
+        assert_eq!(outage.reason(4, 4, 0), None);
+        outage.observe(1, 4, 30_000, 0);
+        let out = "repair rests: 1 of 4 datanodes are there; it goes on when half of them are, or with `admin safemode leave`";
+        assert_eq!(outage.reason(1, 4, 0).as_deref(), Some(out));
+        outage.observe(3, 4, 30_000, 0);
+        let returning =
+            "repair rests: 3 of 4 datanodes are there; waiting 29 s more for the others";
+        assert_eq!(outage.reason(3, 4, 1_001).as_deref(), Some(returning));
+        outage.overrule();
+        assert_eq!(outage.reason(1, 4, 0), None);
     }
 
     #[test]

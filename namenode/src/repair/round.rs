@@ -1,8 +1,8 @@
 //! [`run_repair`]: feeds the plan with the files that may need something, and issues what it decides.
 //!
 //! A round looks at bounded pages only: files that something happened to, files recorded short or in surplus, files of
-//! nodes that are dead or being emptied, files with a suspect replica, and those that waited for their turn. What is under
-//! way is read from the database each time, so that a restart changes nothing (I10).
+//! nodes that are dead or being emptied, files with a suspect replica, those that waited for their turn, and the next ones
+//! of the walk that looks for files in the wrong place. What is under way is read from the database each time, so that a restart changes nothing (I10).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,12 +11,13 @@ use std::time::Duration;
 use richardstore_proto::{CommandId, ContentHash, NodeState, StoreError};
 
 use super::case::{Case, Holding, Limits, RepairNode};
+use super::misplaced::{Misplaced, only_rack, racks_in_use};
 use super::notes::Progress;
 use super::plan::{Nodes, Plan, plan};
-use super::survey::{Survey, Sweeps, survey};
+use super::survey::{Survey, Sweeps, Wanted, survey};
 use crate::known_node::KnownNode;
 use crate::liveness::Timeouts;
-use crate::metadata::RepairUnderWay;
+use crate::metadata::{RepairUnderWay, WalkedFiles};
 use crate::mutation::{CommandEnd, Mutation};
 use crate::record::{CommandRecordAction, FileRecord, NodeAdmin, NodeIndex};
 use crate::shared::{Shared, offload_failed};
@@ -27,9 +28,12 @@ const PERIOD: Duration = Duration::from_millis(200);
 const LIMITS: Limits = Limits {
     streams: 256,
     stream_bytes: 256 << 20,
+    reserved: MAX_UNDER_WAY / 2,
 };
 /// Commands of repair under way in the whole cluster.
 pub(super) const MAX_UNDER_WAY: usize = 4_096;
+/// Misplaced files that are looked at in a round.
+const MAX_MISPLACED: usize = 256;
 /// Files that wait for their turn. Those with the most replicas are forgotten first, and found again.
 const MAX_WAITING: usize = 32_768;
 /// Files that are looked at in a round because something happened to them, or because they waited.
@@ -58,6 +62,7 @@ pub async fn run_repair(shared: Arc<Shared>) {
 struct Rounds {
     sweeps: Sweeps,
     waiting: BTreeSet<(usize, ContentHash)>,
+    misplaced: Misplaced,
     /// Since when each command is under way, by the monotonic clock.
     since: BTreeMap<CommandId, u64>,
     allowances: BTreeMap<NodeIndex, i64>,
@@ -76,22 +81,31 @@ impl Rounds {
             .map(|(index, _)| *index)
             .collect();
         due.extend(self.waiting.iter().take(MAX_DUE).map(|(_, hash)| *hash));
+        due.extend(self.misplaced.turn(MAX_MISPLACED, now_ms));
+        let wanted = Wanted {
+            due,
+            walk: self.misplaced.position(now_ms),
+        };
         let view = shared.metadata.view()?;
         let sweeps = std::mem::take(&mut self.sweeps);
         let Survey {
             sweeps,
             files,
             under_way,
+            walked,
         } = shared
             .environment
             .offload
-            .run(move || survey(&view, sweeps, &gone, due, now_ms))
+            .run(move || survey(&view, sweeps, &gone, wanted, now_ms))
             .await
             .map_err(offload_failed)??;
         self.sweeps = sweeps;
         self.give_up(shared, &nodes, &under_way, now_ms).await?;
         for (repair, size) in &under_way {
             charge(&mut nodes, repair, *size);
+        }
+        if let Some(walked) = walked {
+            self.look_through(shared, &nodes, walked, now_ms);
         }
         let cases = self.cases(shared, &nodes, files, now_ms);
         let room = MAX_UNDER_WAY.saturating_sub(under_way.len());
@@ -112,12 +126,15 @@ impl Rounds {
         self.wait(waiting);
         let before = under_way.iter().map(|(repair, _)| &repair.record.action);
         let ordered = commands.iter().map(|(_, action)| action);
+        let (misplaced, misplaced_checked) = self.misplaced.count();
         shared.soft().repair.progress = Progress {
             copying: before
                 .chain(ordered)
                 .filter(|action| is_copy(action))
                 .count(),
             waiting: self.waiting.len(),
+            misplaced,
+            misplaced_checked,
         };
         if commands.is_empty() {
             return Ok(());
@@ -144,7 +161,11 @@ impl Rounds {
         self.ran_ms = now_ms;
         let mut soft = shared.soft();
         if !soft.may_repair(now_ms) {
-            soft.repair.progress = Progress::default();
+            soft.repair.progress = Progress {
+                copying: 0,
+                waiting: 0,
+                ..soft.repair.progress
+            };
             return None;
         }
         let SoftState {
@@ -166,7 +187,7 @@ impl Rounds {
         let rate = i64::try_from(shared.config.repair_bytes_per_second).unwrap_or(i64::MAX);
         let earned = rate.saturating_mul(i64::try_from(elapsed_ms).unwrap_or(i64::MAX)) / 1_000;
         let timeouts = cluster.timeouts();
-        let nodes = cluster
+        let nodes: Nodes = cluster
             .iter()
             .map(|node| {
                 let before = self.allowances.get(&node.index).copied().unwrap_or(rate);
@@ -178,9 +199,24 @@ impl Rounds {
                 )
             })
             .collect();
+        self.misplaced
+            .observe(&nodes, timeouts.dead_after_ms, now_ms);
         let mut due = repair.take_due(MAX_DUE, now_ms);
         due.extend(self.sweeps.suspects(&soft.suspects, now_ms));
         Some((nodes, due))
+    }
+
+    /// Notes which files of a page of the walk lie in one rack only.
+    fn look_through(&mut self, shared: &Shared, nodes: &Nodes, page: WalkedFiles, now_ms: u64) {
+        let racks = racks_in_use(nodes);
+        let soft = shared.soft();
+        for (hash, record) in &page.files {
+            let case = case(&soft, *hash, record, None);
+            if only_rack(&case, nodes, &racks).is_some() {
+                self.misplaced.note(*hash, true);
+            }
+        }
+        self.misplaced.walked(page.last, page.more, now_ms);
     }
 
     /// Takes back commands that cannot end, so that something else can be done for their files.
@@ -234,11 +270,15 @@ impl Rounds {
     ) -> Vec<Case> {
         let seen: BTreeSet<ContentHash> = files.iter().map(|(hash, _)| *hash).collect();
         self.waiting.retain(|(_, hash)| !seen.contains(hash));
+        let racks = racks_in_use(nodes);
         let mut soft = shared.soft();
         let mut cases = Vec::new();
         for (hash, record) in files {
             soft.recorded(&hash, record.as_ref());
-            let Some(record) = record else { continue };
+            let Some(record) = record else {
+                self.misplaced.note(hash, false);
+                continue;
+            };
             let setback = soft.repair.setback(&hash);
             let case = case(
                 &soft,
@@ -246,7 +286,9 @@ impl Rounds {
                 &record,
                 setback.map(|setback| setback.avoid.clone()),
             );
-            if case.is_well(nodes) {
+            let misplaced = only_rack(&case, nodes, &racks).is_some();
+            self.misplaced.note(hash, misplaced);
+            if case.is_well(nodes) && !misplaced {
                 soft.repair.healed(&hash);
             } else if setback.is_none_or(|setback| setback.not_before_ms <= now_ms) {
                 cases.push(case);

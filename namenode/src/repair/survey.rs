@@ -6,12 +6,14 @@ use richardstore_proto::{ContentHash, Generation};
 
 use super::round::MAX_UNDER_WAY;
 use super::sweep::Sweep;
-use crate::metadata::{RepairUnderWay, View, ViewError};
+use crate::metadata::{RepairUnderWay, View, ViewError, WalkedFiles};
 use crate::record::{FileRecord, NodeIndex};
 use crate::suspects::Suspects;
 
 /// Rows of each list in a round; the lists of nodes that are gone share theirs.
 const PAGE: usize = 2_048;
+/// Files of the walk over all files in a round.
+const WALK_PAGE: usize = 1_024;
 /// The smallest share.
 const SMALLEST_PAGE: usize = 64;
 
@@ -32,6 +34,17 @@ pub struct Survey {
     pub files: Vec<(ContentHash, Option<FileRecord>)>,
     /// What is under way, with the bytes of the file.
     pub under_way: Vec<(RepairUnderWay, u64)>,
+    /// The next files of the walk over all, where it goes on.
+    pub walked: Option<WalkedFiles>,
+}
+
+/// Which files a round asks for besides those of the lists.
+pub struct Wanted {
+    /// Files that something happened to, or whose turn it is.
+    pub due: Vec<ContentHash>,
+    /// Where the walk over all files goes on, where it does.
+    #[allow(clippy::option_option)] // "rests" and "from the beginning" are different answers
+    pub walk: Option<Option<ContentHash>>,
 }
 
 impl Sweeps {
@@ -80,7 +93,7 @@ impl Sweeps {
     }
 }
 
-/// Reads the next pages of all lists and the files of `due`.
+/// Reads the next pages of all lists, the files that are due, and the next ones of the walk.
 ///
 /// # Errors
 /// [`ViewError`] of the lists. A file whose record is damaged is left out, and said.
@@ -88,11 +101,11 @@ pub fn survey(
     view: &View,
     mut sweeps: Sweeps,
     gone: &[NodeIndex],
-    due: Vec<ContentHash>,
+    wanted: Wanted,
     now_ms: u64,
 ) -> Result<Survey, ViewError> {
     let mut hashes = sweeps.lists(view, gone, now_ms)?;
-    hashes.extend(due);
+    hashes.extend(wanted.due);
     let mut under_way = Vec::new();
     for repair in view.repairs(MAX_UNDER_WAY)? {
         hashes.remove(&repair.hash);
@@ -109,9 +122,11 @@ pub fn survey(
             Err(error) => return Err(error),
         }
     }
+    let walk = wanted.walk.map(|after| view.walk_files(after, WALK_PAGE));
     Ok(Survey {
         sweeps,
         files,
         under_way,
+        walked: walk.transpose()?,
     })
 }

@@ -2,7 +2,7 @@
 
 use richardstore_proto::{Generation, StoreError, wire};
 
-use crate::cluster_status::describe;
+use crate::cluster_status::{Waits, describe};
 use crate::record::NodeRecord;
 use crate::shared::Shared;
 
@@ -10,15 +10,15 @@ use crate::shared::Shared;
 pub async fn info(shared: &Shared, _: wire::InfoRequest) -> Result<wire::InfoResponse, StoreError> {
     let counts = shared.metadata.view()?.counts()?;
     let now_ms = shared.now_ms();
-    let (census, progress, reason) = {
+    let (census, progress, waits) = {
         let soft = shared.soft();
-        (
-            soft.cluster.census(now_ms),
-            soft.repair.progress,
-            soft.safe_mode.reason(now_ms),
-        )
+        let waits = Waits {
+            safe_mode: soft.safe_mode.reason(now_ms),
+            repair: soft.repair_rests(now_ms),
+        };
+        (soft.cluster.census(now_ms), soft.repair.progress, waits)
     };
-    let mut status = describe(&census, counts.under_replicated, progress, reason);
+    let mut status = describe(&census, counts.under_replicated, progress, waits);
     if let Some(tight) = shared.metadata.tight() {
         status.degrade(&tight.to_string());
     }
@@ -43,6 +43,8 @@ pub async fn info(shared: &Shared, _: wire::InfoRequest) -> Result<wire::InfoRes
         uptime_ms: now_ms,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         address: shared.address.clone(),
+        misplaced: u64::try_from(progress.misplaced).unwrap_or(u64::MAX),
+        misplaced_checked: progress.misplaced_checked,
     })
 }
 

@@ -135,5 +135,6 @@ pub async fn set_safe_mode(
     Ok(wire::SetSafeModeResponse {
         on: soft.safe_mode.is_on(),
         reason: soft.safe_mode.reason(now_ms).unwrap_or_default(),
+        repair_rests: soft.repair_rests(now_ms).unwrap_or_default(),
     })
 }

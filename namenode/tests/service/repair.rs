@@ -9,7 +9,7 @@ use richardstore_proto::wire::{self, to_bytes};
 use richardstore_proto::{ContentHash, ErrorCode};
 use tokio::time::Instant;
 
-use crate::fixture::{FakeNode, Rig, done, hash, hashes, removed, until};
+use crate::fixture::{FakeNode, Rig, answer, done, hash, hashes, removed, until};
 
 /// Longer than the pause between two walks over the lists of repair.
 const QUIET: Duration = Duration::from_millis(2_500);
@@ -280,5 +280,90 @@ async fn repair_makes_no_copies_where_the_operator_gave_it_no_bytes() {
     let mut nodes = rig.nodes(3).await;
     rig.store(hash(1), &mut nodes[..2]).await;
     quiet(&rig, &nodes, &[0, 1, 2]).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn after_a_mass_loss_repair_says_that_it_rests_and_goes_on_when_the_operator_says_so() {
+    let rig = rig().await;
+    let mut nodes = rig.nodes(5).await;
+    let mut holders = [nodes[0].clone(), nodes[2].clone(), nodes[3].clone()];
+    rig.store(hash(1), &mut holders).await;
+    nodes[0] = holders[0].clone();
+    until("the word that repair rests", || async {
+        assert!(beat(&rig, &nodes, &[0, 1]).await.is_empty());
+        let info = rig.info().await;
+        let said = info
+            .reason
+            .starts_with("repair rests: 2 of 5 datanodes are there");
+        (said && info.status == "degraded").then_some(())
+    })
+    .await;
+    quiet(&rig, &nodes, &[0, 1]).await;
+
+    let request = |action: wire::SafeModeAction| wire::SetSafeModeRequest {
+        action: action.into(),
+    };
+    let mut client = rig.client.clone();
+    let asked = client
+        .set_safe_mode(request(wire::SafeModeAction::Get))
+        .await;
+    let asked = answer(asked).unwrap();
+    assert!(!asked.on && asked.repair_rests.contains("safemode leave"));
+    let left = client
+        .set_safe_mode(request(wire::SafeModeAction::Leave))
+        .await;
+    assert_eq!(answer(left).unwrap().repair_rests, "");
+    let ordered = orders(&rig, &nodes, &[0, 1]).await;
+    assert_eq!((ordered[0].at, ordered[0].targets()), (0, vec![2]));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn i06_files_in_one_rack_spread_when_another_one_appears_and_then_stay() {
+    let mut rig = rig().await;
+    let mut nodes = rig.nodes(3).await;
+    let generation = rig.store(hash(1), &mut nodes).await;
+    for node in &nodes {
+        full_report(&rig, node).await;
+    }
+    quiet(&rig, &nodes, &[0, 1, 2]).await;
+    let info = rig.info().await;
+    assert_eq!((info.misplaced, info.misplaced_checked), (0, true));
+
+    let mut other = FakeNode::new(4);
+    other.rack = "b".to_owned();
+    other.register(&rig.client).await.unwrap();
+    full_report(&rig, &other).await;
+    nodes.push(other);
+    let ordered = orders(&rig, &nodes, &[0, 1, 2, 3]).await;
+    assert_eq!((ordered.len(), ordered[0].targets()), (1, vec![4]));
+    assert_eq!(rig.info().await.misplaced, 1);
+    // What was ordered is durable, and the restart knows of no other.
+    rig.restart().await;
+    for node in &mut nodes {
+        node.session += 1;
+        node.register(&rig.client).await.unwrap();
+        full_report(&rig, node).await;
+    }
+    let again = orders(&rig, &nodes, &[0, 1, 2, 3]).await;
+    assert_eq!(again[0].command.id, ordered[0].command.id);
+    nodes[3].added(&rig.client, hash(1), generation).await;
+    tell_done(&rig, &nodes[again[0].at], &again[0]).await;
+
+    let ordered = orders(&rig, &nodes, &[0, 1, 2, 3]).await;
+    let at = ordered[0].at;
+    assert!(at < 3, "the crowded rack gives one up");
+    assert!(matches!(ordered[0].command.action, Some(Action::Delete(_))));
+    report_removed(&rig, &mut nodes[at], hash(1), generation).await;
+    tell_done(&rig, &nodes[at], &ordered[0]).await;
+    quiet(&rig, &nodes, &[0, 1, 2, 3]).await;
+    assert_eq!(holders(&rig, hash(1)).await.len(), 3);
+    until("the walk to find everything in place", || async {
+        beat(&rig, &nodes, &[0, 1, 2, 3]).await;
+        let info = rig.info().await;
+        (info.misplaced == 0 && info.misplaced_checked).then_some(())
+    })
+    .await;
     rig.stop().await;
 }

@@ -43,9 +43,10 @@ pub async fn run(
     let work = async {
         let status = session.client.set_safe_mode(wish).await;
         let status = status.context("cannot ask for safe mode")?;
-        output.line(&status, |status| match status.on {
-            true => format!("safe mode is on: {}", status.reason),
-            false => "safe mode is off".to_owned(),
+        output.line(&status, |status| match (status.on, &*status.repair_rests) {
+            (true, _) => format!("safe mode is on: {}", status.reason),
+            (false, "") => "safe mode is off".to_owned(),
+            (false, rests) => format!("safe mode is off; {rests}"),
         })?;
         Ok(())
     };
