@@ -273,10 +273,7 @@ impl NameNode {
     ) -> Result<NodeAdminStatus, ClientError> {
         let response = self
             .call(INTERACTIVE, "SetNodeAdmin", |mut client, _| {
-                let request = wire::SetNodeAdminRequest {
-                    node: node.to_owned(),
-                    action: wire::NodeAction::from(wish).into(),
-                };
+                let request = wish.request(node);
                 async move { client.set_node_admin(request).await }
             })
             .await?;

@@ -45,6 +45,8 @@ pub struct NodeStatus {
     pub commands_pending: u64,
     /// Counts its starts.
     pub session_epoch: SessionEpoch,
+    /// Until when it is expected to be away, milliseconds since the Unix epoch; `None`: it is not.
+    pub maintenance_until_ms: Option<u64>,
 }
 
 /// The whole cluster in figures.
@@ -85,6 +87,8 @@ pub struct ClusterInfo {
     pub nodes_stale: u32,
     /// Datanodes whose replicas no longer count.
     pub nodes_dead: u32,
+    /// Datanodes that are expected to be away, there or not; counted nowhere else.
+    pub nodes_in_maintenance: u32,
     /// Bytes of all volumes.
     pub capacity_bytes: u64,
     /// Bytes that may still be written on all of them.
@@ -105,18 +109,20 @@ pub struct NodeAdminStatus {
     pub node_id: NodeId,
     /// A name for people.
     pub name: String,
-    /// `in_service`, `decommissioning` or `decommissioned`.
+    /// `in_service`, `decommissioning`, `decommissioned` or `removed`.
     pub admin: String,
     /// Replicas on it, as the namenode counts them.
     pub replicas: u64,
     /// Everything on it was looked at since it began: `blocking` is exact.
     pub checked: bool,
-    /// Files that still need it.
+    /// Files that still need it; where it is to be removed, those that no other live datanode has.
     pub blocking: u64,
     /// Some of those.
     pub first: Vec<BlockingFile>,
     /// Writes that may have been placed on it are not over.
     pub writes_in_flight: bool,
+    /// Until when it is expected to be away, milliseconds since the Unix epoch; `None`: it is not.
+    pub maintenance_until_ms: Option<u64>,
 }
 
 /// A file that still needs a datanode that is being emptied.
@@ -240,6 +246,7 @@ impl TryFrom<wire::NodeStatus> for NodeStatus {
             last_report_age_ms: Some(status.last_report_age_ms).filter(|&age| age != u64::MAX),
             commands_pending: status.commands_pending,
             session_epoch: SessionEpoch(status.session_epoch),
+            maintenance_until_ms: Some(status.maintenance_until_ms).filter(|&until| until != 0),
         })
     }
 }
@@ -263,6 +270,7 @@ impl TryFrom<wire::SetNodeAdminResponse> for NodeAdminStatus {
             blocking: status.blocking,
             first: wire::list_field("first", status.first, MAX_BLOCKING, file)?,
             writes_in_flight: status.writes_in_flight,
+            maintenance_until_ms: Some(status.maintenance_until_ms).filter(|&until| until != 0),
         })
     }
 }
@@ -293,6 +301,7 @@ impl TryFrom<wire::InfoResponse> for ClusterInfo {
             nodes_live: info.nodes_live,
             nodes_stale: info.nodes_stale,
             nodes_dead: info.nodes_dead,
+            nodes_in_maintenance: info.nodes_in_maintenance,
             capacity_bytes: info.capacity_bytes,
             available_bytes: info.available_bytes,
             uptime_ms: info.uptime_ms,

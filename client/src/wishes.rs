@@ -9,6 +9,18 @@ pub enum NodeWish {
     InService,
     /// To be emptied.
     Decommission,
+    /// To be expected away: its files are not copied meanwhile.
+    Maintenance {
+        /// For how long, in milliseconds; 0 is the namenode's default.
+        for_ms: u64,
+    },
+    /// To be missed again when it is away.
+    EndMaintenance,
+    /// To be forgotten for good.
+    Remove {
+        /// Also where it has the last replica of a file.
+        accept_loss: bool,
+    },
 }
 
 /// Of safe mode.
@@ -22,11 +34,29 @@ pub enum SafeModeWish {
     Enter,
 }
 
+impl NodeWish {
+    /// The wish, for the datanode with this id or name.
+    pub(crate) fn request(self, node: &str) -> wire::SetNodeAdminRequest {
+        wire::SetNodeAdminRequest {
+            node: node.to_owned(),
+            action: wire::NodeAction::from(self).into(),
+            maintenance_ms: match self {
+                Self::Maintenance { for_ms } => for_ms,
+                _ => 0,
+            },
+            accept_loss: matches!(self, Self::Remove { accept_loss: true }),
+        }
+    }
+}
+
 impl From<NodeWish> for wire::NodeAction {
     fn from(wish: NodeWish) -> Self {
         match wish {
             NodeWish::InService => Self::InService,
             NodeWish::Decommission => Self::Decommission,
+            NodeWish::Maintenance { .. } => Self::Maintenance,
+            NodeWish::EndMaintenance => Self::EndMaintenance,
+            NodeWish::Remove { .. } => Self::Remove,
         }
     }
 }

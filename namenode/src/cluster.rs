@@ -18,6 +18,7 @@ pub struct Cluster {
     heartbeat_interval_ms: u64,
     nodes: BTreeMap<NodeIndex, KnownNode>,
     by_id: BTreeMap<NodeId, NodeIndex>,
+    removed: BTreeSet<NodeIndex>,
     shown: BTreeMap<NodeIndex, Liveness>,
 }
 
@@ -49,7 +50,7 @@ pub struct Transition {
 pub struct Census {
     /// In the cluster: all but those that were emptied.
     pub members: u64,
-    /// Members that registered since the namenode started.
+    /// Members that registered since the namenode started, or are expected to be away.
     pub back: u64,
     /// Heard from lately.
     pub live: u32,
@@ -57,6 +58,8 @@ pub struct Census {
     pub stale: u32,
     /// Gone.
     pub dead: u32,
+    /// In maintenance, there or not; counted nowhere else.
+    pub in_maintenance: u32,
     /// Bytes of the live nodes' volumes.
     pub capacity_bytes: u64,
     /// Bytes that may still be written there.
@@ -76,6 +79,7 @@ impl Cluster {
             heartbeat_interval_ms,
             nodes: BTreeMap::new(),
             by_id: BTreeMap::new(),
+            removed: BTreeSet::new(),
             shown: BTreeMap::new(),
         };
         for record in records {
@@ -98,8 +102,10 @@ impl Cluster {
         }
         // The operator's wish arrives by its own event, and the record may have been read before it.
         let admin = known.map_or(record.admin, |node| node.admin);
+        let maintenance_until_ms = known.and_then(|node| node.maintenance_until_ms);
         let mut node = KnownNode::from_record(record, now_ms);
         node.admin = admin;
+        node.maintenance_until_ms = maintenance_until_ms;
         node.registered = true;
         node.forget_promises(now_ms);
         node.hear(stats, self.heartbeat_interval_ms, now_ms);
@@ -125,10 +131,27 @@ impl Cluster {
         }
     }
 
+    /// Event: a node was removed for good, which is durable. An answer to its registration that comes late does not bring it
+    /// back.
+    pub fn remove(&mut self, index: NodeIndex) {
+        self.removed.insert(index);
+        self.shown.remove(&index);
+        if let Some(node) = self.nodes.remove(&index) {
+            self.by_id.remove(&node.node_id);
+        }
+    }
+
     /// Event: something else is wanted of a node, which is durable.
     pub fn set_admin(&mut self, index: NodeIndex, admin: NodeAdmin) {
         if let Some(node) = self.nodes.get_mut(&index) {
             node.admin = admin;
+        }
+    }
+
+    /// Event: a node is expected to be away until then, or is not any more, which is durable.
+    pub fn set_maintenance(&mut self, index: NodeIndex, until_ms: Option<u64>) {
+        if let Some(node) = self.nodes.get_mut(&index) {
+            node.maintenance_until_ms = until_ms;
         }
     }
 
@@ -248,10 +271,17 @@ impl Cluster {
         for node in self.nodes.values() {
             if node.admin != NodeAdmin::Decommissioned {
                 census.members += 1;
-                census.back += u64::from(node.registered);
+                census.back += u64::from(node.registered || node.is_expected_away());
             }
-            match node.liveness(self.timeouts, now_ms) {
-                Liveness::Live => census.live += 1,
+            let liveness = node.liveness(self.timeouts, now_ms);
+            if node.is_expected_away() {
+                census.in_maintenance += 1;
+                if liveness != Liveness::Live {
+                    continue;
+                }
+            }
+            match liveness {
+                Liveness::Live => census.live += u32::from(!node.is_expected_away()),
                 // An emptied node that was switched off is no fault.
                 Liveness::Stale | Liveness::Dead if node.admin == NodeAdmin::Decommissioned => {
                     continue;
@@ -272,11 +302,12 @@ impl Cluster {
         census
     }
 
-    /// Of the members, those that are not dead.
+    /// Of the members, those that are not dead, or are expected to be away: that they are is no sign of an outage.
     pub fn there(&self, now_ms: u64) -> u64 {
         let there = self.nodes.values().filter(|node| {
             node.admin != NodeAdmin::Decommissioned
-                && node.liveness(self.timeouts, now_ms) != Liveness::Dead
+                && (node.is_expected_away()
+                    || node.liveness(self.timeouts, now_ms) != Liveness::Dead)
         });
         u64::try_from(there.count()).unwrap_or(u64::MAX)
     }
@@ -318,6 +349,9 @@ impl Cluster {
     }
 
     fn insert(&mut self, node: KnownNode) {
+        if self.removed.contains(&node.index) {
+            return;
+        }
         self.by_id.insert(node.node_id, node.index);
         self.nodes.insert(node.index, node);
     }
@@ -326,6 +360,7 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use richardstore_proto::{Generation, NodeState};
 
     const TIMEOUTS: Timeouts = Timeouts {
         stale_after_ms: 5_000,
@@ -421,6 +456,41 @@ mod tests {
         cluster.registered(record(1, 4), NodeStats::default(), 11);
         assert_eq!(cluster.get(NodeIndex(1)).unwrap().session, SessionEpoch(5));
         assert_eq!(cluster.get(NodeIndex(1)).unwrap().stats, stats());
+    }
+
+    #[test]
+    fn a_node_in_maintenance_is_neither_missed_nor_waited_for() {
+        let mut cluster = cluster(2);
+        cluster.set_maintenance(NodeIndex(1), Some(5));
+        let census = cluster.census(30_000);
+        assert_eq!((census.in_maintenance, census.dead), (1, 1));
+        assert_eq!((census.members, census.back), (2, 1));
+        assert_eq!(cluster.there(30_000), 1);
+        cluster.registered(record(1, 2), stats(), 30_000);
+        let state = |cluster: &Cluster, now_ms| {
+            let node = cluster.get(NodeIndex(1)).unwrap();
+            (
+                node.state(TIMEOUTS, now_ms),
+                node.info(Generation(0), TIMEOUTS, now_ms).state,
+            )
+        };
+        let maintenance = NodeState::Maintenance;
+        assert_eq!(state(&cluster, 30_000), (maintenance, maintenance));
+        assert_eq!(state(&cluster, 90_000), (NodeState::Dead, maintenance));
+        assert!(cluster.place(&[wanted(2)], &BTreeSet::new(), 30_000)[0].is_empty());
+        cluster.set_maintenance(NodeIndex(1), None);
+        assert_eq!(state(&cluster, 90_000), (NodeState::Dead, NodeState::Dead));
+        assert_eq!(cluster.census(90_000).dead, 2);
+    }
+
+    #[test]
+    fn a_removed_node_is_not_brought_back_by_an_answer_that_comes_late() {
+        let mut cluster = cluster(2);
+        cluster.remove(NodeIndex(1));
+        cluster.registered(record(1, 2), stats(), 10);
+        assert_eq!(cluster.census(10).members, 1);
+        let unregistered = Err(SessionRefusal::Unregistered);
+        assert_eq!(cluster.session(&id(1), SessionEpoch(2)), unregistered);
     }
 
     #[test]

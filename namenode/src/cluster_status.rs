@@ -98,6 +98,7 @@ mod tests {
         live: 3,
         stale: 0,
         dead: 0,
+        in_maintenance: 0,
         capacity_bytes: 0,
         available_bytes: 0,
     };

@@ -25,6 +25,8 @@ pub struct KnownNode {
     pub rack: String,
     /// What the operator wants.
     pub admin: NodeAdmin,
+    /// Until when it is expected to be away, milliseconds since the Unix epoch; `None`: it is not.
+    pub maintenance_until_ms: Option<u64>,
     /// The newest start of it that registered, in this or an earlier epoch of the namenode.
     pub session: SessionEpoch,
     /// It registered since the namenode started.
@@ -68,6 +70,7 @@ impl KnownNode {
             address: record.address,
             rack: record.rack,
             admin: record.admin,
+            maintenance_until_ms: None,
             session: record.session_epoch,
             registered: false,
             stats: NodeStats::default(),
@@ -153,15 +156,31 @@ impl KnownNode {
         DataNodeInfo {
             node_id: self.node_id,
             address: self.address.clone(),
-            state: self.state(timeouts, now_ms),
+            state: self.shown_state(timeouts, now_ms),
             name: self.name.clone(),
             rack: self.rack.clone(),
             generation,
         }
     }
 
-    /// Its state as others are told.
+    /// How it is, for decisions.
     pub fn state(&self, timeouts: Timeouts, now_ms: u64) -> NodeState {
-        self.liveness(timeouts, now_ms).with_admin(self.admin)
+        match self.liveness(timeouts, now_ms).with_admin(self.admin) {
+            NodeState::Live if self.is_expected_away() => NodeState::Maintenance,
+            other => other,
+        }
+    }
+
+    /// How it is, for people: that a node in maintenance is silent is no news.
+    fn shown_state(&self, timeouts: Timeouts, now_ms: u64) -> NodeState {
+        match self.state(timeouts, now_ms) {
+            NodeState::Stale | NodeState::Dead if self.is_expected_away() => NodeState::Maintenance,
+            other => other,
+        }
+    }
+
+    /// It is in maintenance.
+    pub fn is_expected_away(&self) -> bool {
+        self.maintenance_until_ms.is_some()
     }
 }

@@ -37,5 +37,6 @@ pub use mutation::{CommandEnd, Mutation, MutationError, RecalledDelete, Reply};
 pub use namenode::{Namenode, NamenodeError};
 pub use record::{
     CommandRecord, CommandRecordAction, FileRecord, MAX_WRITES_PER_ALLOCATION, NodeAdmin,
-    NodeIndex, NodeRecord, ParkedReplica, Replica, TombstoneHolder, TombstoneRecord, WriteRecord,
+    NodeIndex, NodeRecord, ParkedReplica, RemovedNode, Replica, TombstoneHolder, TombstoneRecord,
+    WriteRecord,
 };

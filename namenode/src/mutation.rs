@@ -106,6 +106,24 @@ pub enum Mutation {
         /// What is wanted of it.
         admin: NodeAdmin,
     },
+    /// A datanode is expected to be away for a time.
+    SetMaintenance {
+        /// Which.
+        index: NodeIndex,
+        /// Until when; `None` ends it.
+        until_ms: Option<u64>,
+    },
+    /// A datanode is gone for good. Its replicas and commands go a page at a time: to be sent again until nothing is left.
+    RemoveNode {
+        /// Which.
+        index: NodeIndex,
+        /// The last replica of the page before.
+        after: Option<(Generation, ContentHash)>,
+        /// Replicas, and then commands, at most.
+        limit: usize,
+        /// The time.
+        now_ms: u64,
+    },
     /// The next events of a datanode's journal.
     ApplyReport {
         /// Whose.
@@ -218,6 +236,13 @@ pub enum Reply {
         /// What is wanted of the node now.
         admin: NodeAdmin,
     },
+    /// To [`Mutation::RemoveNode`].
+    Removed {
+        /// Something may be left.
+        more: bool,
+        /// The last replica of this page; `None` when all replicas are gone.
+        after: Option<(Generation, ContentHash)>,
+    },
     /// To [`Mutation::ApplyReport`].
     Applied {
         /// The first journal event that has not been applied.
@@ -285,6 +310,14 @@ pub enum MutationError {
         /// The node.
         node_id: NodeId,
     },
+    /// The node was removed from the cluster, and has come back.
+    #[error(
+        "node {node_id} was removed from this cluster; wipe its directory and start it again as a new one"
+    )]
+    NodeRemoved {
+        /// The node.
+        node_id: NodeId,
+    },
     /// No node has this number.
     #[error("no node has number {}", .0.0)]
     NodeUnknown(NodeIndex),
@@ -314,9 +347,9 @@ impl From<MutationError> for StoreError {
             MutationError::SizeConflict { .. } | MutationError::Limit { .. } => {
                 ErrorCode::InvalidArgument
             }
-            MutationError::Fenced { .. } | MutationError::JournalUnknown { .. } => {
-                ErrorCode::Fenced
-            }
+            MutationError::Fenced { .. }
+            | MutationError::JournalUnknown { .. }
+            | MutationError::NodeRemoved { .. } => ErrorCode::Fenced,
             MutationError::NodeUnknown(_) | MutationError::NodeIdUnknown(_) => ErrorCode::NotFound,
             MutationError::NoRoom(_) => ErrorCode::StorageFull,
             MutationError::Corrupt(_) => ErrorCode::Internal,

@@ -23,11 +23,12 @@ use crate::event_log::News;
 use crate::liveness::Timeouts;
 use crate::metadata::{Metadata, MetadataOptions, OpenError, ViewError};
 use crate::mutation::{Mutation, MutationError, Reply};
-use crate::repair::{run_emptying, run_repair};
+use crate::record::NodeRecord;
+use crate::repair::{run_emptying, run_removals, run_repair};
 use crate::service::{AdminService, EventLogService, NameNodeService};
 use crate::shared::Shared;
 use crate::soft_state::SoftState;
-use crate::ticker::{run_expiry, run_ticker};
+use crate::ticker::{run_expiry, run_maintenance, run_ticker};
 
 /// What the database gets of the stop's time limit once the calls have ended or were given up.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
@@ -110,7 +111,9 @@ impl Namenode {
         tasks.spawn(run_ticker(shared.clone()));
         tasks.spawn(run_expiry(shared.clone()));
         tasks.spawn(run_repair(shared.clone()));
-        tasks.spawn(run_emptying(shared));
+        tasks.spawn(run_emptying(shared.clone()));
+        tasks.spawn(run_removals(shared.clone()));
+        tasks.spawn(run_maintenance(shared));
         let serving_failed = CancellationToken::new();
         let (stopping, failed) = (tasks.stopping(), serving_failed.clone());
         tasks.spawn(async move {
@@ -192,9 +195,18 @@ async fn prepare(
         stale_after_ms: config.stale_after_ms,
         dead_after_ms: config.dead_after_ms,
     };
-    let records = metadata.view()?.nodes()?;
-    let cluster = Cluster::at_start(records, timeouts, config.heartbeat_interval_ms, 0);
+    let view = metadata.view()?;
+    let mut cluster = Cluster::at_start(view.nodes()?, timeouts, config.heartbeat_interval_ms, 0);
+    for (index, until_ms) in view.maintenance()? {
+        cluster.set_maintenance(index, Some(until_ms));
+    }
     let mut soft = SoftState::at_start(cluster);
+    for index in view.removed_nodes()?.into_keys() {
+        let left = |node: &NodeRecord| node.replicas > 0 || node.commands > 0;
+        if view.node(index)?.is_some_and(|node| left(&node)) {
+            soft.removals.leftovers.insert(index, None);
+        }
+    }
     let started = News::of(EventKind::NamenodeStarted).count(epoch.0);
     soft.events.tell(started, now_ms);
     let address = config

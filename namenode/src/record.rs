@@ -119,6 +119,13 @@ pub struct NodeRecord {
     pub commands: u64,
 }
 
+/// A datanode that the operator removed from the cluster. Its [`NodeRecord`] stays, so that it is known when it returns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedNode {
+    /// When, milliseconds since the Unix epoch.
+    pub removed_ms: u64,
+}
+
 /// A holder of a deleted file, and the command that tells it so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TombstoneHolder {

@@ -5,7 +5,7 @@ use richardstore_proto::{ContentHash, NodeId, NodeState, NodeStats, SessionEpoch
 use crate::cluster::{Cluster, SessionRefusal, Transition};
 use crate::event_log::EventLog;
 use crate::record::{FileRecord, NodeIndex, NodeRecord};
-use crate::repair::{Drains, Outage, RepairNotes};
+use crate::repair::{Drains, Outage, Removals, RepairNotes};
 use crate::safe_mode::SafeMode;
 use crate::suspects::Suspects;
 
@@ -27,6 +27,8 @@ pub struct SoftState {
     pub drains: Drains,
     /// What happened lately.
     pub events: EventLog,
+    /// How far the removal of nodes is.
+    pub removals: Removals,
     outage: Outage,
     ticked_ms: u64,
 }
@@ -54,6 +56,7 @@ impl SoftState {
             repair: RepairNotes::default(),
             drains: Drains::default(),
             events: EventLog::default(),
+            removals: Removals::default(),
             outage: Outage::default(),
             ticked_ms: 0,
         }
@@ -125,6 +128,12 @@ impl SoftState {
     pub fn leave_safe_mode(&mut self) {
         self.safe_mode.leave();
         self.outage.overrule();
+    }
+
+    /// Event: the operator removed a node, which is durable.
+    pub fn removed(&mut self, index: NodeIndex) {
+        self.cluster.remove(index);
+        self.drains.remove(&index);
     }
 
     /// Event: a node's journal told of these files, `true` for a removal.

@@ -1,5 +1,5 @@
-//! [`run_ticker`] and [`run_expiry`]: what happens because time passed. Nodes fall silent, safe mode ends, writes run
-//! out.
+//! [`run_ticker`], [`run_expiry`] and [`run_maintenance`]: what happens because time passed. Nodes fall silent, safe mode ends,
+//! writes run out, maintenance is over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use crate::event_log::News;
 use crate::liveness::Liveness;
 use crate::metadata::ViewError;
 use crate::mutation::{Mutation, MutationError, Reply};
+use crate::service::end_overdue_maintenance;
 use crate::shared::Shared;
 use crate::soft_state::SoftState;
 
@@ -40,6 +41,16 @@ pub async fn run_expiry(shared: Arc<Shared>) {
     while ticks.next().await {
         if let Err(error) = expire_writes(&shared).await {
             tracing::warn!("writes that ran out were not given up: {error}");
+        }
+    }
+}
+
+/// Ends maintenance whose time is over, until the namenode stops.
+pub async fn run_maintenance(shared: Arc<Shared>) {
+    let mut ticks = Ticks::every(EXPIRE_MIN, shared.tasks.stopping());
+    while ticks.next().await {
+        if let Err(error) = end_overdue_maintenance(&shared).await {
+            tracing::warn!("a maintenance was not ended: {error}");
         }
     }
 }

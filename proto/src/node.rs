@@ -18,6 +18,8 @@ pub enum NodeState {
     Decommissioning,
     /// Emptied.
     Decommissioned,
+    /// Expected to be away for a time; serves while it is there, and gets no writes.
+    Maintenance,
     /// Not heard from for a while: last choice for reads, no new writes.
     Stale,
     /// Not heard from for so long that its replicas no longer count.
@@ -67,6 +69,7 @@ impl NodeState {
             Self::Live => "live",
             Self::Decommissioning => "decommissioning",
             Self::Decommissioned => "decommissioned",
+            Self::Maintenance => "maintenance",
             Self::Stale => "stale",
             Self::Dead => "dead",
         }
@@ -79,6 +82,7 @@ impl From<NodeState> for wire::NodeState {
             NodeState::Live => Self::Live,
             NodeState::Decommissioning => Self::Decommissioning,
             NodeState::Decommissioned => Self::Decommissioned,
+            NodeState::Maintenance => Self::Maintenance,
             NodeState::Stale => Self::Stale,
             NodeState::Dead => Self::Dead,
         }
@@ -93,6 +97,7 @@ impl TryFrom<wire::NodeState> for NodeState {
             wire::NodeState::Live => Ok(Self::Live),
             wire::NodeState::Decommissioning => Ok(Self::Decommissioning),
             wire::NodeState::Decommissioned => Ok(Self::Decommissioned),
+            wire::NodeState::Maintenance => Ok(Self::Maintenance),
             wire::NodeState::Stale => Ok(Self::Stale),
             wire::NodeState::Dead => Ok(Self::Dead),
             wire::NodeState::Unspecified => Err(WireError::Value("state")),

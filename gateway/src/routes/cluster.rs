@@ -65,6 +65,7 @@ struct NodeCounts {
     live: u32,
     stale: u32,
     dead: u32,
+    maintenance: u32,
 }
 
 /// The answer of `GET /nodes`.
@@ -164,10 +165,12 @@ impl From<ClusterInfo> for Cluster {
                 total: info
                     .nodes_live
                     .saturating_add(info.nodes_stale)
-                    .saturating_add(info.nodes_dead),
+                    .saturating_add(info.nodes_dead)
+                    .saturating_add(info.nodes_in_maintenance),
                 live: info.nodes_live,
                 stale: info.nodes_stale,
                 dead: info.nodes_dead,
+                maintenance: info.nodes_in_maintenance,
             },
             capacity_bytes: info.capacity_bytes,
             available_bytes: info.available_bytes,

@@ -70,6 +70,13 @@ pub(super) fn apply(batch: &mut Batch<'_>, mutation: &Mutation) -> Result<Reply,
         }),
         Mutation::UpdateNode { index, address } => batch.update_node(*index, address),
         Mutation::SetNodeAdmin { index, admin } => batch.set_node_admin(*index, *admin),
+        Mutation::SetMaintenance { index, until_ms } => batch.set_maintenance(*index, *until_ms),
+        Mutation::RemoveNode {
+            index,
+            after,
+            limit,
+            now_ms,
+        } => batch.remove_node(*index, *after, *limit, *now_ms),
         Mutation::ApplyReport {
             index,
             session_epoch,

@@ -16,6 +16,7 @@ impl Batch<'_> {
     ) -> Result<Reply, MutationError> {
         for (node, action) in commands {
             self.node(*node)?;
+            // One that was removed since is left out below, like every command that lost its point.
             if let CommandRecordAction::Replicate { targets, .. } = action {
                 for target in targets {
                     self.node(*target)?;
@@ -36,6 +37,9 @@ impl Batch<'_> {
         node: NodeIndex,
         action: &CommandRecordAction,
     ) -> Result<bool, MutationError> {
+        if self.is_removed(node)? {
+            return Ok(false);
+        }
         let Some(hash) = action.repairs() else {
             return Ok(true);
         };

@@ -41,14 +41,28 @@ impl Batch<'_> {
             let index = self
                 .node_index(node_id)?
                 .ok_or(MutationError::NodeIdUnknown(*node_id))?;
-            holders.push(index);
+            if !self.is_removed(index)? {
+                holders.push(index);
+            }
+        }
+        if holders.is_empty() {
+            let node_id = commit
+                .nodes
+                .first()
+                .copied()
+                .unwrap_or(NodeId::new([0; 16]));
+            return Err(MutationError::NodeRemoved { node_id });
         }
 
         let parked = self.close_write(first, &write, commit.generation)?;
         let (same, other): (Vec<ParkedReplica>, Vec<ParkedReplica>) = parked
             .into_iter()
             .partition(|replica| replica.hash == commit.hash);
-        holders.extend(same.iter().map(|replica| replica.node));
+        for replica in &same {
+            if !self.is_removed(replica.node)? {
+                holders.push(replica.node);
+            }
+        }
         let record = committed(commit, existing.as_ref(), &holders);
         self.replace_file(&commit.hash, existing.as_ref(), Some(&record))?;
         for stray in other {
@@ -89,6 +103,9 @@ impl Batch<'_> {
         record: &FileRecord,
         replica: Replica,
     ) -> Result<(), MutationError> {
+        if self.is_removed(replica.node)? {
+            return Ok(());
+        }
         let mut after = record.clone();
         match after
             .replicas

@@ -1,7 +1,7 @@
 //! The durable metadata: one redb database, one writer, snapshots for readers.
 //!
 //! - [`Metadata`] is the handle: mutations go in by `submit`, views come out.
-//! - `apply` and the files named after nouns (`files`, `writes`, `nodes`, `reports`, `commands`, `tombstones`) decide, on a
+//! - `apply` and the files named after nouns (`files`, `writes`, `nodes`, `removal`, `reports`, `commands`, `tombstones`) decide, on a
 //!   `batch` of open `tables` inside one write transaction. `codec` is how records lie on disk.
 //! - `derived` keeps reverse index, digests and counters in step with the files.
 //! - `dump_all` writes everything as lines, `dump_reader` reads and `load` loads them; `recovery` is what comes back after that.
@@ -29,6 +29,7 @@ mod nodes;
 mod offline;
 mod open;
 mod recovery;
+mod removal;
 mod repair_view;
 mod reports;
 mod room;

@@ -3,6 +3,7 @@
 use richardstore_proto::{JournalId, NodeId, Sequence, SessionEpoch};
 
 use super::batch::Batch;
+use super::codec;
 use crate::mutation::{MutationError, Reply};
 use crate::record::{NodeAdmin, NodeIndex, NodeRecord};
 
@@ -67,6 +68,10 @@ impl Batch<'_> {
         index: NodeIndex,
         start: &Registration<'_>,
     ) -> Result<Reply, MutationError> {
+        if self.is_removed(index)? {
+            let node_id = start.node_id;
+            return Err(MutationError::NodeRemoved { node_id });
+        }
         let node = self.node(index)?;
         if start.session_epoch < node.session_epoch {
             return Err(MutationError::Fenced {
@@ -104,6 +109,26 @@ impl Batch<'_> {
         Ok(Reply::Done)
     }
 
+    /// Takes in until when a node is expected to be away.
+    pub fn set_maintenance(
+        &mut self,
+        index: NodeIndex,
+        until_ms: Option<u64>,
+    ) -> Result<Reply, MutationError> {
+        self.present_node(index)?;
+        match until_ms {
+            Some(until_ms) => {
+                let frame = codec::encode("maintenance", &until_ms)?;
+                self.tables.maintenance.insert(index.0, frame.as_slice())?;
+            }
+            None => {
+                self.tables.maintenance.remove(index.0)?;
+            }
+        }
+        self.touch();
+        Ok(Reply::Done)
+    }
+
     /// Takes in what is wanted of a node. That it was emptied is said by a walk which may have been overtaken by the
     /// operator: it counts only while the node is being emptied.
     pub fn set_node_admin(
@@ -111,7 +136,7 @@ impl Batch<'_> {
         index: NodeIndex,
         admin: NodeAdmin,
     ) -> Result<Reply, MutationError> {
-        let node = self.node(index)?;
+        let node = self.present_node(index)?;
         let next = match (node.admin, admin) {
             (NodeAdmin::InService, NodeAdmin::Decommissioned) => NodeAdmin::InService,
             (NodeAdmin::Decommissioned, NodeAdmin::Decommissioning) => NodeAdmin::Decommissioned,
@@ -130,6 +155,7 @@ mod tests {
     use super::super::fixture::{Fixture, JOURNAL, event, node_id, registration, report};
     use super::*;
     use crate::mutation::Mutation;
+    use std::collections::BTreeMap;
 
     #[test]
     fn a_node_keeps_its_number_and_its_place_in_the_journal() {
@@ -213,6 +239,30 @@ mod tests {
         assert_eq!(set(2, InService), Ok(reply));
         let unknown = Err(MutationError::NodeUnknown(NodeIndex(9)));
         assert_eq!(set(9, Decommissioning), unknown);
+    }
+
+    #[test]
+    fn maintenance_is_remembered_until_it_is_ended() {
+        let fixture = Fixture::new();
+        let set = |index, until_ms| {
+            fixture.apply(Mutation::SetMaintenance {
+                index: NodeIndex(index),
+                until_ms,
+            })
+        };
+        set(2, Some(5_000)).unwrap();
+        set(3, Some(6_000)).unwrap();
+        fixture.apply(registration(2, 2, JOURNAL)).unwrap();
+        let both = [(NodeIndex(2), 5_000), (NodeIndex(3), 6_000)];
+        assert_eq!(fixture.view().maintenance().unwrap(), BTreeMap::from(both));
+        set(2, None).unwrap();
+        set(2, None).unwrap();
+        assert_eq!(
+            fixture.view().maintenance().unwrap(),
+            BTreeMap::from([both[1]])
+        );
+        let unknown = Err(MutationError::NodeUnknown(NodeIndex(9)));
+        assert_eq!(set(9, Some(1)), unknown);
     }
 
     #[test]

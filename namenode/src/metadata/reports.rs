@@ -48,7 +48,7 @@ impl Batch<'_> {
     }
 
     fn expected_sequence(&mut self, report: &Report<'_>) -> Result<Sequence, MutationError> {
-        let node = self.node(report.node)?;
+        let node = self.present_node(report.node)?;
         if report.session_epoch < node.session_epoch {
             return Err(MutationError::Fenced {
                 node_id: node.node_id,

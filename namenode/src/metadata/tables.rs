@@ -77,6 +77,14 @@ pub(super) const REPAIRS: TableDefinition<'static, HashKey, (u32, u64)> =
 pub(super) const DIGESTS: TableDefinition<'static, (u32, u16), Frame> =
     TableDefinition::new("digests");
 
+/// `removed_nodes`: node number -> when it was removed. Its row in `nodes` stays, so that the number and the id are never
+/// given to another one.
+pub(super) const REMOVED_NODES: TableDefinition<'static, u32, Frame> =
+    TableDefinition::new("removed_nodes");
+/// `maintenance`: node number -> until when the node is expected to be away, milliseconds since the Unix epoch.
+pub(super) const MAINTENANCE: TableDefinition<'static, u32, Frame> =
+    TableDefinition::new("maintenance");
+
 /// Why a record could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ViewError {
@@ -137,6 +145,8 @@ pub(super) struct Tables<'txn> {
     pub over_replicated: Table<'txn, HashKey, u32>,
     pub repairs: Table<'txn, HashKey, (u32, u64)>,
     pub digests: Table<'txn, (u32, u16), Frame>,
+    pub removed_nodes: Table<'txn, u32, Frame>,
+    pub maintenance: Table<'txn, u32, Frame>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -158,12 +168,14 @@ impl<'txn> Tables<'txn> {
             over_replicated: transaction.open_table(OVER_REPLICATED)?,
             repairs: transaction.open_table(REPAIRS)?,
             digests: transaction.open_table(DIGESTS)?,
+            removed_nodes: transaction.open_table(REMOVED_NODES)?,
+            maintenance: transaction.open_table(MAINTENANCE)?,
         })
     }
 }
 
-/// Whether every table is there with the types above. `over_replicated` and `repairs` came later: the first write makes
-/// them where they are missing.
+/// Whether every table is there with the types above. `over_replicated`, `repairs`, `removed_nodes` and `maintenance` came
+/// later: the first write makes them where they are missing.
 pub(super) fn check_tables(transaction: &ReadTransaction) -> Result<(), redb::TableError> {
     transaction.open_table(META)?;
     transaction.open_table(FILES)?;

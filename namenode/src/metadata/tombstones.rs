@@ -38,6 +38,9 @@ impl Batch<'_> {
             record.marker = marker;
         }
         for node in holders {
+            if self.is_removed(*node)? {
+                continue;
+            }
             let action = CommandRecordAction::Delete {
                 hash: *hash,
                 generation: record.generation,

@@ -1,5 +1,6 @@
 //! [`View`]: one snapshot of the metadata. It never waits for the writer and does not change while it is held.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,14 +10,18 @@ use richardstore_proto::{
     CommandId, ContentHash, Generation, NamenodeEpoch, NodeId, RANGES, RangeDigests, ReplicaEntry,
 };
 
+use serde::de::DeserializeOwned;
+
 use super::codec;
 use super::counters::{Counters, Counts};
 use super::ledger::Ledger;
 use super::tables::{
-    COMMANDS, DIGESTS, FILES, META, NODE_IDS, NODES, TOMBSTONES, ViewError, WRITES, read_file,
-    read_node, read_tombstone, read_write,
+    COMMANDS, DIGESTS, FILES, Frame, MAINTENANCE, META, NODE_IDS, NODES, REMOVED_NODES, TOMBSTONES,
+    ViewError, WRITES, read_file, read_node, read_tombstone, read_write,
 };
-use crate::record::{CommandRecord, FileRecord, NodeIndex, NodeRecord, TombstoneRecord};
+use crate::record::{
+    CommandRecord, FileRecord, NodeIndex, NodeRecord, RemovedNode, TombstoneRecord,
+};
 
 /// A snapshot. Point reads take microseconds and may run on async threads; listings and dumps should not.
 pub struct View {
@@ -96,17 +101,31 @@ impl View {
         })
     }
 
-    /// All nodes that ever registered, by number.
+    /// All nodes that ever registered and were not removed, by number.
     pub fn nodes(&self) -> Result<Vec<NodeRecord>, ViewError> {
+        let removed = self.removed_nodes()?;
         guarded(|| {
             let table = self.transaction.open_table(NODES)?;
             let mut nodes = Vec::new();
             for row in table.iter()? {
                 let (index, frame) = row?;
+                if removed.contains_key(&NodeIndex(index.value())) {
+                    continue;
+                }
                 nodes.push(codec::decode_node(NodeIndex(index.value()), frame.value())?);
             }
             Ok(nodes)
         })
+    }
+
+    /// The nodes that were removed from the cluster.
+    pub fn removed_nodes(&self) -> Result<BTreeMap<NodeIndex, RemovedNode>, ViewError> {
+        self.by_node(REMOVED_NODES, "removed node")
+    }
+
+    /// Until when nodes are expected to be away, milliseconds since the Unix epoch.
+    pub fn maintenance(&self) -> Result<BTreeMap<NodeIndex, u64>, ViewError> {
+        self.by_node(MAINTENANCE, "maintenance")
     }
 
     /// The tombstone of this hash.
@@ -216,6 +235,30 @@ impl View {
                 }));
             }
             Ok(entries)
+        })
+    }
+
+    /// A table by node number, which an older database may not have.
+    fn by_node<T: DeserializeOwned>(
+        &self,
+        definition: TableDefinition<'static, u32, Frame>,
+        what: &str,
+    ) -> Result<BTreeMap<NodeIndex, T>, ViewError> {
+        guarded(|| {
+            let table = match self.transaction.open_table(definition) {
+                Ok(table) => table,
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+                Err(error) => return Err(error.into()),
+            };
+            let mut rows = BTreeMap::new();
+            for row in table.iter()? {
+                let (index, frame) = row?;
+                rows.insert(
+                    NodeIndex(index.value()),
+                    codec::decode(what, frame.value())?,
+                );
+            }
+            Ok(rows)
         })
     }
 

@@ -29,6 +29,8 @@ pub struct Case {
     pub size: u64,
     /// How many replicas there should be.
     pub replication: usize,
+    /// How many of them on nodes that are not only expected back, at most the target.
+    pub least: usize,
     /// The newest write; rotates among equal targets.
     pub generation: Generation,
     /// The replicas on record, ascending by node.
@@ -38,12 +40,34 @@ pub struct Case {
 }
 
 impl Case {
-    /// As many replicas on nodes that count as there should be, and none of them suspect.
+    /// How many more good replicas there should be: up to the target with those that are expected back, and up to the least
+    /// number without them.
+    pub fn missing(&self, nodes: &BTreeMap<NodeIndex, RepairNode>) -> usize {
+        let sound = |holding: &&Holding| !holding.suspect;
+        let good = self.held(nodes, sound, RepairNode::counts);
+        let expected = self.held(nodes, sound, RepairNode::is_expected_back);
+        let least = self.least.min(self.replication).saturating_sub(good);
+        self.replication.saturating_sub(good + expected).max(least)
+    }
+
+    /// As many replicas as there should be on nodes that count or are expected back, and none of them suspect.
     pub fn is_well(&self, nodes: &BTreeMap<NodeIndex, RepairNode>) -> bool {
-        let counting =
-            |holding: &&Holding| nodes.get(&holding.node).is_some_and(|node| node.counts());
-        let held = self.holdings.iter().filter(counting).count();
-        held == self.replication && self.holdings.iter().all(|holding| !holding.suspect)
+        let any = |_: &&Holding| true;
+        let held = self.held(nodes, any, RepairNode::counts)
+            + self.held(nodes, any, RepairNode::is_expected_back);
+        held == self.replication
+            && self.missing(nodes) == 0
+            && self.holdings.iter().all(|holding| !holding.suspect)
+    }
+
+    fn held(
+        &self,
+        nodes: &BTreeMap<NodeIndex, RepairNode>,
+        holding: impl Fn(&&Holding) -> bool,
+        node: impl Fn(&RepairNode) -> bool,
+    ) -> usize {
+        let on = |held: &&Holding| nodes.get(&held.node).is_some_and(&node);
+        self.holdings.iter().filter(holding).filter(on).count()
     }
 }
 
@@ -55,6 +79,8 @@ pub struct RepairNode {
     /// It is being emptied, or was: its replicas can be read and count for nothing. Kept beside its state, in which
     /// silence outranks this.
     pub draining: bool,
+    /// It is expected to be away for a time: its replicas are not lost, and nobody relies on them.
+    pub maintenance: bool,
     /// What it is believed to hold was checked since it came.
     pub fresh: bool,
     /// Reads under way there.
@@ -95,7 +121,14 @@ impl Limits {
 impl RepairNode {
     /// Its good replicas count.
     pub fn counts(&self) -> bool {
-        !self.draining && matches!(self.candidate.state, NodeState::Live | NodeState::Stale)
+        !self.draining
+            && !self.maintenance
+            && matches!(self.candidate.state, NodeState::Live | NodeState::Stale)
+    }
+
+    /// Its replicas need not be made again, there or not.
+    pub fn is_expected_back(&self) -> bool {
+        self.maintenance && !self.draining
     }
 
     /// It takes commands now.

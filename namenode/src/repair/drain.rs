@@ -29,6 +29,8 @@ pub enum Obstacle {
     /// There are enough replicas elsewhere, not all of which can be relied on: their nodes are silent, have not reported in
     /// full, or somebody doubts the replica.
     Unconfirmed,
+    /// A replica elsewhere is on a node in maintenance.
+    Maintenance,
     /// Its record is damaged.
     Damaged,
 }
@@ -68,6 +70,7 @@ impl Obstacle {
             Self::Waiting => "waits to be copied",
             Self::NoTarget => "no other datanode can take it",
             Self::Unconfirmed => "replicas elsewhere are not confirmed",
+            Self::Maintenance => "a replica elsewhere is on a datanode in maintenance",
             Self::Damaged => "its record is damaged",
         }
     }
@@ -158,6 +161,9 @@ pub fn obstacle(
     if counted >= case.replication {
         return Some(Obstacle::Unconfirmed);
     }
+    if case.missing(nodes) == 0 {
+        return Some(Obstacle::Maintenance);
+    }
     let candidates: Vec<Candidate> = nodes.values().map(|node| node.as_target()).collect();
     let wanted = Wanted {
         count: 1,
@@ -175,7 +181,7 @@ pub fn obstacle(
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{self, held, live, node};
+    use super::super::fixture::{self, expected, held, live, node};
     use super::*;
     use richardstore_proto::NodeState;
 
@@ -207,6 +213,15 @@ mod tests {
         let mut doubted = case(&[1, 2, 3, 4]);
         doubted.holdings[3].unsettled = true;
         assert_eq!(obstacle(&doubted, &nodes(4), None), unconfirmed);
+    }
+
+    #[test]
+    fn i06_a_replica_that_is_only_expected_back_does_not_let_a_node_go() {
+        let mut nodes = nodes(4);
+        let away = expected(live(4));
+        nodes.insert(NodeIndex(4), away);
+        let found = obstacle(&case(&[1, 2, 3, 4]), &nodes, None);
+        assert_eq!(found, Some(Obstacle::Maintenance));
     }
 
     #[test]

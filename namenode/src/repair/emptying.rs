@@ -10,7 +10,7 @@ use richardstore_proto::{ContentHash, Generation, StoreError};
 
 use super::drain::{Drain, Obstacle, obstacle};
 use super::plan::Nodes;
-use super::round::{case, repair_node};
+use super::round::{case, least, repair_node};
 use crate::metadata::{View, ViewError};
 use crate::mutation::{Mutation, Reply};
 use crate::record::{CommandRecordAction, FileRecord, NodeAdmin, NodeIndex};
@@ -82,11 +82,14 @@ async fn walk(shared: &Shared, index: NodeIndex) -> Result<bool, StoreError> {
         .await
         .map_err(offload_failed)??;
 
+    let least = least(shared);
     let mut soft = shared.soft();
     let nodes = nodes(&soft, now_ms);
     let obstacles: Vec<_> = page
         .iter()
-        .filter_map(|((_, hash), held)| Some((*hash, obstacle_of(&soft, *hash, held, &nodes)?)))
+        .filter_map(|((_, hash), held)| {
+            Some((*hash, obstacle_of(&soft, *hash, held, least, &nodes)?))
+        })
         .collect();
     let Some(drain) = soft.drains.get_mut(&index) else {
         return Ok(false); // back in service meanwhile
@@ -121,10 +124,14 @@ fn obstacle_of(
     soft: &SoftState,
     hash: ContentHash,
     held: &Result<(FileRecord, Option<CommandRecordAction>), Obstacle>,
+    least: usize,
     nodes: &Nodes,
 ) -> Option<Obstacle> {
     match held {
-        Ok((record, repair)) => obstacle(&case(soft, hash, record, None), nodes, repair.as_ref()),
+        Ok((record, repair)) => {
+            let case = case(soft, hash, record, least, None);
+            obstacle(&case, nodes, repair.as_ref())
+        }
         Err(obstacle) => Some(*obstacle),
     }
 }

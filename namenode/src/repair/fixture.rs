@@ -24,6 +24,7 @@ pub fn node(index: u32, state: NodeState) -> RepairNode {
             state,
             NodeState::Decommissioning | NodeState::Decommissioned
         ),
+        maintenance: false,
         fresh: true,
         active_reads: 0,
         streams: 0,
@@ -77,8 +78,18 @@ pub fn case(file: u8, holdings: impl IntoIterator<Item = Holding>) -> Case {
         hash: hash(file),
         size: 100,
         replication: 3,
+        least: 2,
         generation: Generation(7),
         holdings: holdings.into_iter().collect(),
         avoid: BTreeSet::new(),
     }
+}
+
+/// The node, in maintenance.
+pub fn expected(mut node: RepairNode) -> RepairNode {
+    node.maintenance = true;
+    if node.candidate.state == NodeState::Live {
+        node.candidate.state = NodeState::Maintenance;
+    }
+    node
 }

@@ -5,6 +5,7 @@
 //!   many nodes are away that copying would be the wrong answer.
 //! - `misplaced` knows which files lie in one rack only, although there are others.
 //! - `drain` counts what still needs a datanode that is being emptied, purely; `emptying` feeds it.
+//! - `removal` forgets what datanodes held that were removed for good.
 //! - `sweep` remembers how far each list of files has been looked through; `survey` reads the
 //!   next pages of them; `round` feeds the plan and issues its commands.
 
@@ -17,6 +18,7 @@ mod misplaced;
 mod notes;
 mod outage;
 mod plan;
+mod removal;
 mod round;
 mod survey;
 mod sweep;
@@ -26,4 +28,5 @@ pub use emptying::run_emptying;
 pub use notes::{Progress, RepairNotes};
 pub use outage::Outage;
 pub use plan::still_safe;
+pub use removal::{Position, RemovalCheck, Removals, forget, run_removals};
 pub use round::{copy_limit_ms, run_repair};

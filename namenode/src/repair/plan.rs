@@ -1,7 +1,7 @@
 //! [`plan`]: which commands the files at hand need. Pure: the same cases and nodes give the same commands.
 //!
 //! The file with the fewest good replicas comes first. A good replica is one on a node that is live or stale and that
-//! nobody reported as bad. A file gets one command at a time, so each is judged by what the ones before it led to:
+//! nobody reported as bad. Those on nodes in maintenance need no copies as long as a few others are good. A file gets one command at a time, so each is judged by what the ones before it led to:
 //! - too few good replicas: copy from the least busy node that has one, to other nodes and, where possible, other racks;
 //! - enough of them, or nowhere to put more, and a bad one: have its node look at it and put it aside;
 //! - more than the target on nodes whose reports are fresh: trim one where the rack is most crowded, then the disk fullest;
@@ -39,7 +39,8 @@ pub fn plan(mut cases: Vec<Case>, nodes: &mut Nodes, room: usize, limits: Limits
     for case in &cases {
         let good = good(case, nodes);
         let full = plan.commands.len() >= room;
-        if good.len() >= case.replication {
+        let missing = case.missing(nodes);
+        if missing == 0 {
             match quarantine(case, &good, nodes).or_else(|| trim(case, nodes)) {
                 Some(command) => plan.commands.extend(Some(command).filter(|_| !full)),
                 None => whole.push(case),
@@ -49,7 +50,6 @@ pub fn plan(mut cases: Vec<Case>, nodes: &mut Nodes, room: usize, limits: Limits
         let copy = if full {
             Copy::Later
         } else {
-            let missing = case.replication - good.len();
             copy(case, &good, missing, &BTreeSet::new(), nodes, limits)
         };
         match copy {
@@ -201,7 +201,8 @@ fn sources(case: &Case, nodes: &Nodes) -> Vec<NodeIndex> {
             let doubtful = holding.suspect || holding.unsettled;
             let load = node.active_reads.saturating_add(streams(node));
             let avoided = case.avoid.contains(&holding.node);
-            (doubtful, avoided, load, holding.node)
+            // One in maintenance may leave at any moment.
+            (doubtful, node.maintenance, avoided, load, holding.node)
         })
         .collect();
     sources.sort_unstable();

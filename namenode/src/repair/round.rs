@@ -14,7 +14,7 @@ use super::case::{Case, Holding, Limits, RepairNode};
 use super::misplaced::{Misplaced, only_rack, racks_in_use};
 use super::notes::Progress;
 use super::plan::{Nodes, Plan, plan};
-use super::survey::{Survey, Sweeps, Wanted, survey};
+use super::survey::{Gone, Survey, Sweeps, Wanted, survey};
 use crate::known_node::KnownNode;
 use crate::liveness::Timeouts;
 use crate::metadata::{RepairUnderWay, WalkedFiles};
@@ -75,10 +75,10 @@ impl Rounds {
         let Some((mut nodes, mut due)) = self.begin(shared, now_ms) else {
             return Ok(());
         };
-        let gone: Vec<NodeIndex> = nodes
+        let gone: Vec<Gone> = nodes
             .iter()
             .filter(|(_, node)| !node.counts())
-            .map(|(index, _)| *index)
+            .map(|(index, node)| (*index, node.is_expected_back()))
             .collect();
         due.extend(self.waiting.iter().take(MAX_DUE).map(|(_, hash)| *hash));
         due.extend(self.misplaced.turn(MAX_MISPLACED, now_ms));
@@ -209,9 +209,10 @@ impl Rounds {
     /// Notes which files of a page of the walk lie in one rack only.
     fn look_through(&mut self, shared: &Shared, nodes: &Nodes, page: WalkedFiles, now_ms: u64) {
         let racks = racks_in_use(nodes);
+        let least = least(shared);
         let soft = shared.soft();
         for (hash, record) in &page.files {
-            let case = case(&soft, *hash, record, None);
+            let case = case(&soft, *hash, record, least, None);
             if only_rack(&case, nodes, &racks).is_some() {
                 self.misplaced.note(*hash, true);
             }
@@ -280,12 +281,8 @@ impl Rounds {
                 continue;
             };
             let setback = soft.repair.setback(&hash);
-            let case = case(
-                &soft,
-                hash,
-                &record,
-                setback.map(|setback| setback.avoid.clone()),
-            );
+            let avoid = setback.map(|setback| setback.avoid.clone());
+            let case = case(&soft, hash, &record, least(shared), avoid);
             let misplaced = only_rack(&case, nodes, &racks).is_some();
             self.misplaced.note(hash, misplaced);
             if case.is_well(nodes) && !misplaced {
@@ -298,16 +295,23 @@ impl Rounds {
     }
 }
 
+/// Good replicas that a file is to have whoever is in maintenance.
+pub(super) fn least(shared: &Shared) -> usize {
+    usize::try_from(shared.config.min_replication).unwrap_or(usize::MAX)
+}
+
 pub(super) fn case(
     soft: &SoftState,
     hash: ContentHash,
     record: &FileRecord,
+    least: usize,
     avoid: Option<BTreeSet<NodeIndex>>,
 ) -> Case {
     Case {
         hash,
         size: record.size,
         replication: usize::try_from(record.replication).unwrap_or(usize::MAX),
+        least,
         generation: record.generation,
         holdings: record
             .replicas
@@ -332,6 +336,7 @@ pub(super) fn repair_node(
     RepairNode {
         candidate: node.candidate(timeouts, now_ms),
         draining: node.admin != NodeAdmin::InService,
+        maintenance: node.is_expected_away(),
         fresh: node.report.is_fresh(),
         active_reads: u64::from(node.stats.active_reads),
         streams: 0,

@@ -23,8 +23,12 @@ pub struct Sweeps {
     short: Sweep<ContentHash>,
     surplus: Sweep<ContentHash>,
     suspects: Sweep<ContentHash>,
-    gone: BTreeMap<NodeIndex, Sweep<(Generation, ContentHash)>>,
+    gone: BTreeMap<Gone, Sweep<(Generation, ContentHash)>>,
 }
+
+/// A node whose replicas do not count, and whether it is expected back: when that changes, so does what its files need, and it
+/// is looked through from its beginning.
+pub type Gone = (NodeIndex, bool);
 
 /// What a round looks at.
 pub struct Survey {
@@ -62,7 +66,7 @@ impl Sweeps {
     fn lists(
         &mut self,
         view: &View,
-        gone: &[NodeIndex],
+        gone: &[Gone],
         now_ms: u64,
     ) -> Result<BTreeSet<ContentHash>, ViewError> {
         let mut hashes = BTreeSet::new();
@@ -79,12 +83,12 @@ impl Sweeps {
             hashes.extend(page);
         }
         // A node that came back and goes again is looked through from its beginning.
-        self.gone.retain(|index, _| gone.contains(index));
+        self.gone.retain(|node, _| gone.contains(node));
         let share = (PAGE / gone.len().max(1)).max(SMALLEST_PAGE);
-        for index in gone {
-            let sweep = self.gone.entry(*index).or_default();
+        for node in gone {
+            let sweep = self.gone.entry(*node).or_default();
             if let Some(after) = sweep.position(now_ms) {
-                let page = view.held_by(*index, after, share)?;
+                let page = view.held_by(node.0, after, share)?;
                 sweep.advance(page.last().copied(), page.len() == share, now_ms);
                 hashes.extend(page.iter().map(|(_, hash)| *hash));
             }
@@ -100,7 +104,7 @@ impl Sweeps {
 pub fn survey(
     view: &View,
     mut sweeps: Sweeps,
-    gone: &[NodeIndex],
+    gone: &[Gone],
     wanted: Wanted,
     now_ms: u64,
 ) -> Result<Survey, ViewError> {

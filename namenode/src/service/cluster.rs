@@ -45,6 +45,7 @@ pub async fn info(shared: &Shared, _: wire::InfoRequest) -> Result<wire::InfoRes
         address: shared.address.clone(),
         misplaced: u64::try_from(progress.misplaced).unwrap_or(u64::MAX),
         misplaced_checked: progress.misplaced_checked,
+        nodes_in_maintenance: census.in_maintenance,
     })
 }
 
@@ -79,5 +80,6 @@ fn node_status(shared: &Shared, record: &NodeRecord) -> Option<wire::NodeStatus>
         commands_pending: record.commands,
         replicas: record.replicas,
         session_epoch: node.session.0,
+        maintenance_until_ms: node.maintenance_until_ms.unwrap_or(0),
     })
 }

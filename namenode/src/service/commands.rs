@@ -249,11 +249,14 @@ fn action(
             };
             let soft = shared.soft();
             let timeouts = soft.cluster.timeouts();
-            let targets = targets
+            let targets: Vec<_> = targets
                 .into_iter()
                 .filter_map(|target| soft.cluster.get(target))
                 .map(|node| node.info(Generation::default(), timeouts, now_ms))
                 .collect();
+            if targets.is_empty() {
+                return Ok(None); // they were removed from the cluster
+            }
             Ok(Some(CommandAction::Replicate {
                 file: file.info(hash),
                 targets,

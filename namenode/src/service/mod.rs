@@ -1,7 +1,7 @@
 //! The gRPC face of the namenode. This file only maps calls to functions: `allocations`, `writes` and `files` are what clients
 //! ask,
-//! `nodes`, `commands` and `reports` what datanodes ask, `cluster`, `operators` and `dump` what operators
-//! ask.
+//! `nodes`, `commands` and `reports` what datanodes ask, `cluster`, `operators`, `removal` and
+//! `dump` what operators ask.
 
 mod admin;
 mod allocations;
@@ -12,8 +12,11 @@ mod events;
 mod files;
 mod nodes;
 mod operators;
+mod removal;
 mod reports;
 mod writes;
+
+pub use operators::end_overdue_maintenance;
 
 use std::sync::Arc;
 
@@ -41,7 +44,7 @@ impl NameNodeService {
 }
 
 /// A reply of another mutation: a fault in this program, told to the caller instead of ending the process.
-fn unexpected(reply: &Reply) -> StoreError {
+pub(crate) fn unexpected(reply: &Reply) -> StoreError {
     StoreError::new(
         ErrorCode::Internal,
         format!("the metadata answered with {reply:?}"),

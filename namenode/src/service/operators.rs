@@ -1,4 +1,4 @@
-//! What operators change: what is wanted of a datanode, and safe mode.
+//! What operators change: what is wanted of a datanode, its maintenance, and safe mode.
 
 use richardstore_proto::wire::{self, NodeAction, SafeModeAction, WireError, to_bytes};
 use richardstore_proto::{ErrorCode, EventKind, StoreError};
@@ -6,21 +6,47 @@ use richardstore_proto::{ErrorCode, EventKind, StoreError};
 use crate::event_log::News;
 use crate::mutation::{Mutation, Reply};
 use crate::record::{NodeAdmin, NodeIndex};
-use crate::repair::{Drain, Tally};
-use crate::service::unexpected;
+use crate::repair::{Drain, RemovalCheck, Tally};
+use crate::service::{removal, unexpected};
 use crate::shared::Shared;
 
-/// Has a datanode emptied or puts it back in service, durably, and says how far it is.
+/// How long a node is expected to be away when nobody says, in milliseconds.
+const DEFAULT_MAINTENANCE_MS: u64 = 2 * 3_600_000;
+/// The longest that may be announced: what is away for longer is better decommissioned. Milliseconds.
+const MAX_MAINTENANCE_MS: u64 = 7 * 24 * 3_600_000;
+
+/// Changes what is wanted of a datanode, durably, and says how far it is.
 pub async fn set_node_admin(
     shared: &Shared,
     request: wire::SetNodeAdminRequest,
 ) -> Result<wire::SetNodeAdminResponse, StoreError> {
-    let wanted = match request.action() {
-        NodeAction::InService => NodeAdmin::InService,
-        NodeAction::Decommission => NodeAdmin::Decommissioning,
-        NodeAction::Unspecified => return Err(WireError::Value("action").into()),
+    let action = request.action();
+    let index = match find(shared, &request.node) {
+        Err(error) if action == NodeAction::Remove && error.code == ErrorCode::NotFound => {
+            // Asked again, because the first answer got lost.
+            let record = removal::removed_before(shared, &request.node)?.ok_or(error)?;
+            return Ok(removal::answer(record, RemovalCheck::default(), true, true));
+        }
+        found => found?,
     };
-    let index = find(shared, &request.node)?;
+    match action {
+        NodeAction::InService => set_wanted(shared, index, NodeAdmin::InService).await?,
+        NodeAction::Decommission => set_wanted(shared, index, NodeAdmin::Decommissioning).await?,
+        NodeAction::Maintenance => set_maintenance(shared, index, request.maintenance_ms).await?,
+        NodeAction::EndMaintenance => end_maintenance(shared, index).await?,
+        NodeAction::Remove => {
+            return removal::remove_node(shared, index, request.accept_loss).await;
+        }
+        NodeAction::Unspecified => return Err(WireError::Value("action").into()),
+    }
+    status(shared, index)
+}
+
+async fn set_wanted(
+    shared: &Shared,
+    index: NodeIndex,
+    wanted: NodeAdmin,
+) -> Result<(), StoreError> {
     {
         let _one_at_a_time = shared.node_admin.lock().await;
         let before = shared.soft().cluster.get(index).map(|node| node.admin);
@@ -46,7 +72,80 @@ pub async fn set_node_admin(
             shared.tell_of(index, News::of(told(admin)));
         }
     }
-    status(shared, index)
+    Ok(())
+}
+
+/// Expects a node to be away from now on, for `for_ms` (0 is the default). Asked again it begins anew.
+async fn set_maintenance(shared: &Shared, index: NodeIndex, for_ms: u64) -> Result<(), StoreError> {
+    let for_ms = match for_ms {
+        0 => DEFAULT_MAINTENANCE_MS,
+        for_ms if for_ms <= MAX_MAINTENANCE_MS => for_ms,
+        _ => return Err(WireError::Limit("maintenance_ms").into()),
+    };
+    let until_ms = shared.wall_ms().saturating_add(for_ms);
+    change_maintenance(shared, index, Some(until_ms)).await?;
+    tracing::info!(node = index.0, for_ms, "a datanode is in maintenance");
+    Ok(())
+}
+
+async fn end_maintenance(shared: &Shared, index: NodeIndex) -> Result<(), StoreError> {
+    change_maintenance(shared, index, None).await?;
+    tracing::info!(node = index.0, "the maintenance of a datanode is over");
+    Ok(())
+}
+
+async fn change_maintenance(
+    shared: &Shared,
+    index: NodeIndex,
+    until_ms: Option<u64>,
+) -> Result<(), StoreError> {
+    let _one_at_a_time = shared.node_admin.lock().await;
+    let mutation = Mutation::SetMaintenance { index, until_ms };
+    shared.metadata.submit(mutation).await?;
+    shared.soft().cluster.set_maintenance(index, until_ms);
+    Ok(())
+}
+
+/// Ends what was announced for no longer than until now.
+///
+/// # Errors
+/// The metadata did not take it; the next tick tries again.
+pub async fn end_overdue_maintenance(shared: &Shared) -> Result<(), StoreError> {
+    let wall_ms = shared.wall_ms();
+    let overdue = |until_ms: Option<u64>| until_ms.is_some_and(|until_ms| until_ms <= wall_ms);
+    let over: Vec<NodeIndex> = {
+        let soft = shared.soft();
+        let over = soft
+            .cluster
+            .iter()
+            .filter(|node| overdue(node.maintenance_until_ms));
+        over.map(|node| node.index).collect()
+    };
+    for index in over {
+        let _one_at_a_time = shared.node_admin.lock().await;
+        let known = shared
+            .soft()
+            .cluster
+            .get(index)
+            .map(|node| node.maintenance_until_ms);
+        if known.is_some_and(overdue) {
+            let until_ms = None;
+            let mutation = Mutation::SetMaintenance { index, until_ms };
+            shared.metadata.submit(mutation).await?;
+            shared.soft().cluster.set_maintenance(index, until_ms);
+            tracing::info!(node = index.0, "the time of a maintenance is over");
+        }
+    }
+    Ok(())
+}
+
+/// The word for what is wanted of a node.
+pub fn admin_word(admin: NodeAdmin) -> &'static str {
+    match admin {
+        NodeAdmin::InService => "in_service",
+        NodeAdmin::Decommissioning => "decommissioning",
+        NodeAdmin::Decommissioned => "decommissioned",
+    }
 }
 
 fn told(admin: NodeAdmin) -> EventKind {
@@ -74,7 +173,14 @@ fn find(shared: &Shared, text: &str) -> Result<NodeIndex, StoreError> {
 fn status(shared: &Shared, index: NodeIndex) -> Result<wire::SetNodeAdminResponse, StoreError> {
     let record = shared.metadata.view()?.node(index)?;
     let record = record.ok_or(crate::mutation::MutationError::NodeUnknown(index))?;
-    let drain = shared.soft().drains.get(&index).cloned();
+    let (drain, maintenance_until_ms) = {
+        let soft = shared.soft();
+        let until_ms = soft
+            .cluster
+            .get(index)
+            .and_then(|node| node.maintenance_until_ms);
+        (soft.drains.get(&index).cloned(), until_ms)
+    };
     let found = drain.as_ref().and_then(|drain| drain.found.as_ref());
     let draining = record.admin == NodeAdmin::Decommissioning;
     let Tally { blocking, first } = match found {
@@ -89,12 +195,7 @@ fn status(shared: &Shared, index: NodeIndex) -> Result<wire::SetNodeAdminRespons
     Ok(wire::SetNodeAdminResponse {
         node_id: to_bytes(record.node_id.as_bytes()),
         name: record.name,
-        admin: match record.admin {
-            NodeAdmin::InService => "in_service",
-            NodeAdmin::Decommissioning => "decommissioning",
-            NodeAdmin::Decommissioned => "decommissioned",
-        }
-        .to_owned(),
+        admin: admin_word(record.admin).to_owned(),
         replicas: record.replicas,
         checked: found.is_some() || !draining,
         blocking,
@@ -106,6 +207,7 @@ fn status(shared: &Shared, index: NodeIndex) -> Result<wire::SetNodeAdminRespons
             })
             .collect(),
         writes_in_flight: drain.is_some_and(|drain: Drain| drain.writes_in_flight),
+        maintenance_until_ms: maintenance_until_ms.unwrap_or(0),
     })
 }
 

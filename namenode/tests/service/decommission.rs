@@ -21,6 +21,7 @@ async fn ask(
     let request = wire::SetNodeAdminRequest {
         node: node.to_owned(),
         action: action.into(),
+        ..wire::SetNodeAdminRequest::default()
     };
     answer(rig.client.clone().set_node_admin(request).await)
 }

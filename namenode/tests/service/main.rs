@@ -9,6 +9,7 @@ mod events;
 mod fixture;
 mod operators;
 mod registration;
+mod removal;
 mod repair;
 mod reports;
 mod writes;

@@ -4,6 +4,8 @@ mod decommission;
 mod dump;
 mod dump_file;
 mod load;
+mod maintenance;
+mod remove;
 mod report;
 mod safemode;
 mod why;
@@ -31,6 +33,10 @@ enum AdminCommand {
     Load(load::LoadArguments),
     /// The same from a copy of the metadata
     Restore(load::LoadArguments),
+    /// Expect a datanode to be away for a time: its files are not copied meanwhile
+    Maintenance(maintenance::MaintenanceArguments),
+    /// Forget a datanode that is dead, or was decommissioned and stopped
+    Remove(remove::RemoveArguments),
     /// Show the cluster at a glance
     Report(report::ReportArguments),
     /// Say how a file is doing, and why
@@ -47,6 +53,8 @@ pub async fn run(arguments: AdminArguments, output: Output, stop: CancellationTo
         AdminCommand::Load(arguments) | AdminCommand::Restore(arguments) => {
             load::run(arguments, output).await
         }
+        AdminCommand::Maintenance(arguments) => maintenance::run(arguments, output, stop).await,
+        AdminCommand::Remove(arguments) => remove::run(arguments, output, stop).await,
         AdminCommand::Report(arguments) => report::run(arguments, output, stop).await,
         AdminCommand::Why(arguments) => why::run(arguments, output, stop).await,
         AdminCommand::Safemode(arguments) => safemode::run(arguments, output, stop).await,

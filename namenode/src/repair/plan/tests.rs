@@ -1,6 +1,6 @@
 //! Exact commands for exact cases, and what holds for all of them.
 
-use super::super::fixture::{bad, case, dead, hash, held, in_rack, live, node, nodes};
+use super::super::fixture::{bad, case, dead, expected, hash, held, in_rack, live, node, nodes};
 use super::*;
 use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::select;
@@ -253,6 +253,46 @@ fn i06_a_removal_is_called_off_when_what_it_relied_on_is_gone() {
     assert!(still_safe(&action, node, &whole, |_| true));
     assert!(!still_safe(&action, node, &whole, |keeper| keeper.0 != 2));
     assert!(!still_safe(&action, node, &record(&[1, 2, 4]), |_| true));
+}
+
+#[test]
+fn a_replica_on_a_node_in_maintenance_is_neither_made_again_nor_relied_on() {
+    for away in [live(1), node(1, NodeState::Stale), dead(1)] {
+        let all = || nodes([expected(away.clone()), live(2), live(3), live(4), live(5)]);
+        let file = case(1, [held(1), held(2), held(3)]);
+        assert!(file.is_well(&all()));
+        assert_eq!(planned(vec![file], all()), []);
+        // With a second one lost it is short as it was before.
+        let mut two_away = all();
+        two_away.insert(NodeIndex(2), dead(2));
+        let commands = planned(vec![case(1, [held(1), held(2), held(3)])], two_away);
+        assert_eq!((commands.len(), commands[0].0), (1, NodeIndex(3)));
+        let surplus = case(1, [held(1), held(2), held(3), held(4)]);
+        assert_eq!(planned(vec![surplus], all()), []);
+    }
+}
+
+#[test]
+fn files_that_maintenance_leaves_with_too_few_are_copied_first() {
+    let all = nodes([
+        expected(dead(1)),
+        expected(dead(2)),
+        live(3),
+        live(4),
+        dead(5),
+    ]);
+    let two_left = case(1, [held(3), held(4), held(5)]);
+    let one_left = case(2, [held(1), held(2), held(3)]);
+    let commands = planned(vec![two_left.clone(), one_left], all.clone());
+    assert_eq!(commands, [copies(3, 2, &[4])]);
+    let single = Case {
+        replication: 1,
+        ..case(3, [held(1)])
+    };
+    let mut there = all;
+    there.insert(NodeIndex(1), expected(live(1)));
+    let commands = planned(vec![single], there);
+    assert_eq!((commands.len(), commands[0].0), (1, NodeIndex(1)));
 }
 
 /// Nodes 1 to 3 in rack a, 4 and 5 in rack b, and a file on the first three.
