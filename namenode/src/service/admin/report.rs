@@ -33,14 +33,15 @@ pub async fn report(
             continue;
         };
         let (sum, to_copy) = match node.state(timeouts, now_ms) {
-            NodeState::Live => (&mut report.replicas_live, false),
+            // Still there; once it is silent it shows as that, and nothing of it is to be copied all the same.
+            NodeState::Live | NodeState::Maintenance => (&mut report.replicas_live, false),
             NodeState::Stale => (&mut report.replicas_stale, false),
             NodeState::Decommissioning => (&mut report.replicas_leaving, true),
             NodeState::Decommissioned => (&mut report.replicas_leaving, false),
             NodeState::Dead => (&mut report.replicas_dead, true),
         };
         *sum = sum.saturating_add(record.replicas);
-        if to_copy {
+        if to_copy && !node.is_expected_away() {
             report.bytes_to_copy = report.bytes_to_copy.saturating_add(record.bytes);
         }
         live += u64::from(node.state(timeouts, now_ms) == NodeState::Live);

@@ -107,6 +107,7 @@ fn node_facts(node: &KnownNode, timeouts: Timeouts, now_ms: u64) -> NodeFacts {
         rack: node.rack.clone(),
         state,
         counts: node.admin == NodeAdmin::InService
+            && !node.is_expected_away()
             && matches!(state, NodeState::Live | NodeState::Stale),
         registered: node.registered,
         read_only: node.stats.read_only,
