@@ -203,6 +203,7 @@ mod tests {
         Progress {
             copying,
             waiting: 0,
+            ..Progress::default()
         }
     }
 
