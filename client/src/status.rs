@@ -35,6 +35,8 @@ pub struct NodeStatus {
     pub active_reads: u32,
     /// Takes no writes.
     pub read_only: bool,
+    /// A write or sync failed on its volume: its replicas are not counted on.
+    pub volume_failed: bool,
     /// Replicas on it, as the namenode counts them.
     pub replicas: u64,
     /// Milliseconds since its last heartbeat.
@@ -241,6 +243,7 @@ impl TryFrom<wire::NodeStatus> for NodeStatus {
             active_writes: stats.active_writes,
             active_reads: stats.active_reads,
             read_only: stats.read_only,
+            volume_failed: stats.volume_failed,
             replicas: status.replicas,
             last_heartbeat_age_ms: status.last_heartbeat_age_ms,
             last_report_age_ms: Some(status.last_report_age_ms).filter(|&age| age != u64::MAX),

@@ -58,6 +58,8 @@ pub struct Census {
     pub stale: u32,
     /// Gone.
     pub dead: u32,
+    /// Heard from lately, with a volume that failed.
+    pub failed: u32,
     /// In maintenance, there or not; counted nowhere else.
     pub in_maintenance: u32,
     /// Bytes of the live nodes' volumes.
@@ -281,7 +283,10 @@ impl Cluster {
                 }
             }
             match liveness {
-                Liveness::Live => census.live += u32::from(!node.is_expected_away()),
+                Liveness::Live => {
+                    census.live += u32::from(!node.is_expected_away());
+                    census.failed += u32::from(node.stats.volume_failed);
+                }
                 // An emptied node that was switched off is no fault.
                 Liveness::Stale | Liveness::Dead if node.admin == NodeAdmin::Decommissioned => {
                     continue;

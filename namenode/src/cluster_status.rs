@@ -57,6 +57,10 @@ pub fn describe(
             reasons.push(counted(u64::from(count), &format!("{state} datanode")));
         }
     }
+    if census.failed > 0 {
+        let count = counted(u64::from(census.failed), "datanode");
+        reasons.push(format!("{count} with a failed volume"));
+    }
     if under_replicated > 0 {
         reasons.push(format!(
             "{} with fewer replicas than wanted",
@@ -98,6 +102,7 @@ mod tests {
         live: 3,
         stale: 0,
         dead: 0,
+        failed: 0,
         in_maintenance: 0,
         capacity_bytes: 0,
         available_bytes: 0,
@@ -124,9 +129,10 @@ mod tests {
             live: 0,
             stale: 1,
             dead: 2,
+            failed: 1,
             ..HEALTHY
         };
-        let reason = "2 dead datanodes; 1 stale datanode; 5 files with fewer replicas than wanted";
+        let reason = "2 dead datanodes; 1 stale datanode; 1 datanode with a failed volume; 5 files with fewer replicas than wanted";
         assert_eq!(words(&hurt, 5), ("degraded", reason.to_owned()));
         let empty = Census::default();
         let reason = "no datanode has registered".to_owned();

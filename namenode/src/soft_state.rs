@@ -171,7 +171,9 @@ impl SoftState {
     pub fn is_good(&self, hash: &ContentHash, node: NodeIndex, now_ms: u64) -> bool {
         let timeouts = self.cluster.timeouts();
         let live = self.cluster.get(node).is_some_and(|known| {
-            known.registered && known.state(timeouts, now_ms) == NodeState::Live
+            known.registered
+                && !known.stats.volume_failed
+                && known.state(timeouts, now_ms) == NodeState::Live
         });
         live && !self.suspects.contains(hash, node) && !self.repair.is_unsettled(hash, node)
     }

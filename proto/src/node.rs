@@ -60,6 +60,8 @@ pub struct NodeStats {
     pub active_reads: u32,
     /// Takes no writes: full, or its volume failed.
     pub read_only: bool,
+    /// A write or sync failed: what is on the volume can perhaps be read, and is not counted on.
+    pub volume_failed: bool,
 }
 
 impl NodeState {
@@ -144,6 +146,7 @@ impl From<NodeStats> for wire::NodeStats {
             active_writes: stats.active_writes,
             active_reads: stats.active_reads,
             read_only: stats.read_only,
+            volume_failed: stats.volume_failed,
         }
     }
 }
@@ -158,6 +161,7 @@ impl From<wire::NodeStats> for NodeStats {
             active_writes: stats.active_writes,
             active_reads: stats.active_reads,
             read_only: stats.read_only,
+            volume_failed: stats.volume_failed,
         }
     }
 }

@@ -218,6 +218,7 @@ impl Volume {
             active_writes: 0,
             active_reads: 0,
             read_only: space.available == 0 || self.store.failed().is_some(),
+            volume_failed: self.store.failed().is_some(),
         }
     }
 

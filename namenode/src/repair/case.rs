@@ -81,6 +81,8 @@ pub struct RepairNode {
     pub draining: bool,
     /// It is expected to be away for a time: its replicas are not lost, and nobody relies on them.
     pub maintenance: bool,
+    /// Its volume failed: its replicas can perhaps be read, and count for nothing.
+    pub failed: bool,
     /// What it is believed to hold was checked since it came.
     pub fresh: bool,
     /// Reads under way there.
@@ -123,12 +125,13 @@ impl RepairNode {
     pub fn counts(&self) -> bool {
         !self.draining
             && !self.maintenance
+            && !self.failed
             && matches!(self.candidate.state, NodeState::Live | NodeState::Stale)
     }
 
     /// Its replicas need not be made again, there or not.
     pub fn is_expected_back(&self) -> bool {
-        self.maintenance && !self.draining
+        self.maintenance && !self.draining && !self.failed
     }
 
     /// It takes commands now.
@@ -141,6 +144,7 @@ impl RepairNode {
     pub fn is_trusted(&self) -> bool {
         self.fresh
             && !self.draining
+            && !self.failed
             && self.candidate.registered
             && self.candidate.state == NodeState::Live
     }

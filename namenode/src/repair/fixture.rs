@@ -25,6 +25,7 @@ pub fn node(index: u32, state: NodeState) -> RepairNode {
             NodeState::Decommissioning | NodeState::Decommissioned
         ),
         maintenance: false,
+        failed: false,
         fresh: true,
         active_reads: 0,
         streams: 0,

@@ -198,7 +198,7 @@ fn sources(case: &Case, nodes: &Nodes) -> Vec<NodeIndex> {
         .filter_map(|holding| Some((holding, nodes.get(&holding.node)?)))
         .filter(|(_, node)| node.takes_commands())
         .map(|(holding, node)| {
-            let doubtful = holding.suspect || holding.unsettled;
+            let doubtful = holding.suspect || holding.unsettled || node.failed;
             let load = node.active_reads.saturating_add(streams(node));
             let avoided = case.avoid.contains(&holding.node);
             // One in maintenance may leave at any moment.

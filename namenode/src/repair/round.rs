@@ -337,6 +337,7 @@ pub(super) fn repair_node(
         candidate: node.candidate(timeouts, now_ms),
         draining: node.admin != NodeAdmin::InService,
         maintenance: node.is_expected_away(),
+        failed: node.stats.volume_failed,
         fresh: node.report.is_fresh(),
         active_reads: u64::from(node.stats.active_reads),
         streams: 0,

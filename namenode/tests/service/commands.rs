@@ -3,7 +3,7 @@
 use richardstore_proto::wire::command::Action;
 use richardstore_proto::{ErrorCode, wire};
 
-use crate::fixture::{Rig, done, hash, hashes, until};
+use crate::fixture::{FakeNode, Rig, done, hash, hashes, removed, until};
 
 fn deletes(response: &wire::HeartbeatResponse) -> Vec<(Vec<u8>, u64)> {
     response
@@ -246,4 +246,77 @@ async fn i11_many_commands_come_in_bounded_portions() {
     let second = node.heartbeat_with(&rig.client, outcomes).await.unwrap();
     assert_eq!((second.commands.len(), second.more_commands), (44, false));
     rig.stop().await;
+}
+
+/// What may be between two steps of a command.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Restart {
+    Namenode,
+    Datanode,
+    Both,
+}
+
+async fn restart(rig: &mut Rig, node: &mut FakeNode, what: Restart) {
+    if what != Restart::Datanode {
+        rig.restart().await;
+    }
+    if what != Restart::Namenode {
+        node.session += 1;
+    }
+    node.register(&rig.client).await.unwrap();
+}
+
+/// The one command that the node gets, which may take a while to be handed out again.
+async fn handed_out(rig: &Rig, node: &FakeNode) -> wire::Command {
+    until("the command to be handed out", || async {
+        let answer = node.heartbeat(&rig.client).await.unwrap();
+        assert!(answer.commands.len() <= 1);
+        answer.commands.into_iter().next()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn i10_a_command_is_redelivered_until_confirmed_whoever_restarts_between_any_two_steps() {
+    for what in [Restart::Namenode, Restart::Datanode, Restart::Both] {
+        for place in 0..4 {
+            let mut rig = Rig::start().await;
+            let mut nodes = rig.nodes(1).await;
+            let generation = rig.store(hash(1), &mut nodes).await;
+            let mut node = nodes.remove(0);
+            assert!(rig.delete(hash(1)).await);
+            if place == 0 {
+                restart(&mut rig, &mut node, what).await;
+            }
+            let first = handed_out(&rig, &node).await;
+            if place == 1 {
+                restart(&mut rig, &mut node, what).await;
+                assert_eq!(handed_out(&rig, &node).await, first);
+            }
+            let event = removed(node.next_sequence, hash(1), generation);
+            node.report(&rig.client, vec![event]).await.unwrap();
+            node.next_sequence += 1;
+            if place == 2 {
+                // Carried out and reported, and not confirmed: it is done again, which finds nothing to do.
+                restart(&mut rig, &mut node, what).await;
+                assert_eq!(handed_out(&rig, &node).await, first);
+            }
+            assert_eq!(rig.info().await.tombstones, 1, "{what:?} {place}");
+            let outcomes = vec![done(&first)];
+            node.heartbeat_with(&rig.client, outcomes.clone())
+                .await
+                .unwrap();
+            if place == 3 {
+                // The answer was lost with the restart: it confirms again what nobody knows any more.
+                restart(&mut rig, &mut node, what).await;
+                node.heartbeat_with(&rig.client, outcomes).await.unwrap();
+            }
+            let answer = node.heartbeat(&rig.client).await.unwrap();
+            assert_eq!(answer.commands, [], "{what:?} {place}");
+            let info = rig.info().await;
+            assert_eq!((info.tombstones, info.commands_pending), (0, 0));
+            assert!(rig.read(hash(1)).await.is_err());
+            rig.stop().await;
+        }
+    }
 }

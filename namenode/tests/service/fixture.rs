@@ -208,6 +208,7 @@ async fn serve(config: &NamenodeConfig) -> (Namenode, Channel) {
 #[derive(Clone)]
 pub struct FakeNode {
     pub number: u8,
+    pub name: String,
     pub session: u64,
     pub journal: u8,
     pub next_sequence: u64,
@@ -222,6 +223,7 @@ impl FakeNode {
     pub fn new(number: u8) -> Self {
         Self {
             number,
+            name: format!("node-{number}"),
             session: 1,
             journal: number,
             next_sequence: 1,
@@ -253,7 +255,7 @@ impl FakeNode {
             node_id: self.id(),
             cluster_id: self.cluster_id.clone(),
             session_epoch: self.session,
-            name: format!("node-{}", self.number),
+            name: self.name.clone(),
             address: self.address.clone(),
             rack: self.rack.clone(),
             stats: Some(self.stats),

@@ -368,3 +368,62 @@ async fn i06_files_in_one_rack_spread_when_another_one_appears_and_then_stay() {
     .await;
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn the_files_of_a_node_whose_volume_failed_are_copied_while_it_is_there() {
+    let rig = rig().await;
+    let mut nodes = rig.nodes(4).await;
+    rig.store(hash(1), &mut nodes[..3]).await;
+    assert!(beat(&rig, &nodes, &[0, 1, 2, 3]).await.is_empty());
+    nodes[0].stats.volume_failed = true;
+    nodes[0].stats.read_only = true;
+    let ordered = orders(&rig, &nodes, &[0, 1, 2, 3]).await;
+    assert_eq!((ordered.len(), ordered[0].targets()), (1, vec![4]));
+    assert!(ordered[0].at != 0, "others have it too");
+    let reason = rig.info().await.reason;
+    assert!(
+        reason.contains("1 datanode with a failed volume"),
+        "{reason}"
+    );
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_wiped_disk_that_returns_under_its_old_name_is_a_new_node_and_gets_the_files_again() {
+    let rig = rig().await;
+    let mut nodes = rig.nodes(3).await;
+    let generation = rig.store(hash(1), &mut nodes).await;
+    // Same name, address and rack; the identity was on the disk.
+    let mut wiped = FakeNode {
+        number: 9,
+        journal: 9,
+        session: 1,
+        next_sequence: 1,
+        cluster_id: String::new(),
+        ..nodes[2].clone()
+    };
+    wiped.register(&rig.client).await.unwrap();
+    nodes.push(wiped);
+    assert_eq!(holders(&rig, hash(1)).await, BTreeSet::from([1, 2, 3]));
+    let ordered = orders(&rig, &nodes, &[0, 1, 3]).await;
+    assert_eq!((ordered.len(), ordered[0].targets()), (1, vec![9]));
+    nodes[3].added(&rig.client, hash(1), generation).await;
+    tell_done(&rig, &nodes[ordered[0].at], &ordered[0]).await;
+    assert_eq!(holders(&rig, hash(1)).await, BTreeSet::from([1, 2, 9]));
+    // The old one is left over; the name alone does not say which is meant.
+    let request = |node: String| wire::SetNodeAdminRequest {
+        node,
+        action: wire::NodeAction::Remove.into(),
+        ..wire::SetNodeAdminRequest::default()
+    };
+    let mut client = rig.client.clone();
+    let asked = client.set_node_admin(request("node-3".to_owned())).await;
+    assert_eq!(answer(asked).unwrap_err().code, ErrorCode::Conflict);
+    let id = richardstore_proto::NodeId::new([3; 16]).to_string();
+    let asked = client.set_node_admin(request(id)).await;
+    assert_eq!(answer(asked).unwrap().admin, "removed");
+    quiet(&rig, &nodes, &[0, 1, 3]).await;
+    let info = rig.info().await;
+    assert_eq!((info.nodes_live, info.nodes_dead), (3, 0));
+    rig.stop().await;
+}

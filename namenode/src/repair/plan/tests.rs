@@ -295,6 +295,25 @@ fn files_that_maintenance_leaves_with_too_few_are_copied_first() {
     assert_eq!((commands.len(), commands[0].0), (1, NodeIndex(1)));
 }
 
+#[test]
+fn the_files_of_a_failed_volume_are_copied_from_others_where_there_are_any() {
+    let mut failed = live(1);
+    failed.failed = true;
+    let all = || nodes([failed.clone(), live(2), live(3), live(4)]);
+    let file = case(1, [held(1), held(2), held(3)]);
+    let commands = planned(vec![file], all());
+    assert_eq!(commands, [copies(2, 1, &[4])]);
+    let last = Case {
+        replication: 1,
+        ..case(2, [held(1)])
+    };
+    let commands = planned(vec![last], all());
+    assert_eq!((commands.len(), commands[0].0), (1, NodeIndex(1)));
+    // It is not what a removal elsewhere may rely on.
+    let surplus = case(3, (1..=4).map(held));
+    assert_eq!(planned(vec![surplus], all()), []);
+}
+
 /// Nodes 1 to 3 in rack a, 4 and 5 in rack b, and a file on the first three.
 fn crowded() -> (Nodes, Case) {
     let a = (1..=3).map(|index| in_rack("a", live(index)));

@@ -108,6 +108,7 @@ fn node_facts(node: &KnownNode, timeouts: Timeouts, now_ms: u64) -> NodeFacts {
         state,
         counts: node.admin == NodeAdmin::InService
             && !node.is_expected_away()
+            && !node.stats.volume_failed
             && matches!(state, NodeState::Live | NodeState::Stale),
         registered: node.registered,
         read_only: node.stats.read_only,
