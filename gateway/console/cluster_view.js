@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { badge } from "./badge.js";
-import { bar, element, table, text } from "./dom.js";
+import { bar, element, refill, table, text } from "./dom.js";
 import { EventList } from "./event_list.js";
 import { ago, bytes, count, duration, rate } from "./format.js";
 import { Plot } from "./plot.js";
@@ -15,7 +15,8 @@ export class ClusterView {
 
   constructor(watch) {
     this.watch = watch;
-    this.reason = element("p", { role: "status" });
+    this.table = null;
+    this.reason = element("p", {});
     this.tiles = element("dl", { class: "tiles" });
     this.repair = new RepairMeter();
     this.nodes = element("div", { id: "nodes" }, element("p", { class: "empty" }, "Loading…"));
@@ -56,9 +57,19 @@ export class ClusterView {
     text(this.reason, info.status === "running" ? "Everything is as it should be." : `${info.status}: ${info.reason}`);
     this.repair.show(info, performance.now());
     this.tiles.replaceChildren(...tiles(info));
-    this.nodes.replaceChildren(nodes.length
-      ? table("Datanodes", COLUMNS, nodes.map(nodeRow))
-      : element("p", { class: "empty" }, "No datanode has registered. Start one with: richardstore datanode --namenode HOST:PORT"));
+    this.#list(nodes);
+  }
+
+  #list(nodes) {
+    if (nodes.length === 0) {
+      this.table = null;
+      this.nodes.replaceChildren(element("p", { class: "empty" }, "No datanode has registered. Start one with: richardstore datanode --namenode HOST:PORT"));
+    } else if (this.table) {
+      refill(this.table, COLUMNS, nodes.map(nodeRow));
+    } else {
+      this.table = table("Datanodes", COLUMNS, nodes.map(nodeRow));
+      this.nodes.replaceChildren(this.table);
+    }
   }
 
   async #plot() {

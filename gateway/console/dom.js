@@ -58,11 +58,17 @@ export function copyButton(label, words) {
 // A table that scrolls sideways where the screen is narrow. `columns` are {name, number?}; `rows` arrays of cells.
 export function table(caption, columns, rows) {
   const head = columns.map((column) => element("th", { scope: "col", class: column.number ? "number" : undefined }, column.name));
-  const body = rows.map((cells) => element("tr", {}, cells.map((cell, at) =>
-    element("td", { class: columns[at].number ? "number" : undefined, "data-label": columns[at].name }, cell))));
-  return element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
+  const made = element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
     element("table", {},
       element("caption", { class: "unseen" }, caption),
       element("thead", {}, element("tr", {}, head)),
-      element("tbody", {}, body)));
+      element("tbody", {})));
+  refill(made, columns, rows);
+  return made;
+}
+
+// Other rows in the same table: who stands in it with the keyboard or has scrolled it stays there.
+export function refill(made, columns, rows) {
+  made.querySelector("tbody").replaceChildren(...rows.map((cells) => element("tr", {}, cells.map((cell, at) =>
+    element("td", { class: columns[at].number ? "number" : undefined, "data-label": columns[at].name }, cell)))));
 }

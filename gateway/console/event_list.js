@@ -13,8 +13,9 @@ export class EventList {
 
   constructor() {
     this.state = element("p", { class: "hint", role: "status" }, "Connecting…");
-    this.rows = element("ol", { class: "events", "aria-live": "polite", "aria-relevant": "additions", "aria-label": "Events, newest first", tabindex: 0 });
-    this.root = element("div", {}, this.state, this.rows);
+    this.rows = element("ol", { class: "events" });
+    this.root = element("div", {}, this.state,
+      element("div", { class: "log", role: "log", "aria-label": "Events, newest first", tabindex: 0 }, this.rows));
     document.addEventListener("visibilitychange", () => {
       if (!this.wanted) return;
       if (document.hidden) this.#disconnect();

@@ -12,7 +12,8 @@ export class RepairMeter {
   #quietSince = 0;
 
   constructor() {
-    this.words = element("p", { role: "status" });
+    // Not a live region: it changes each second. The events say when repair starts and ends.
+    this.words = element("p", {});
     this.meter = element("div", {});
     this.root = element("div", { class: "repair" }, this.words, this.meter);
   }

@@ -1,42 +1,30 @@
-// Why a file is as it is, in words: the namenode's own explanation, or what its status says where there is none.
+// Why a file is as it is: the namenode's own words.
 
 import * as api from "./api.js";
 import { element } from "./dom.js";
-import { age, bytes } from "./format.js";
+import { moment } from "./format.js";
+
+const LISTS = [
+  ["replicas", "Its replicas"], ["placement", "Why they are there"], ["planned", "Ordered and not done"],
+  ["blocked", "What is in the way"], ["next", "What is tried next"], ["history", "What happened"],
+];
+const TONES = { healthy: "good", "over-replicated": "info", misplaced: "info", uploading: "info", deleted: "info", unknown: "info", damaged: "bad", missing: "bad" };
 
 export async function whyView(hash) {
   try {
-    return [explanation(await api.why(hash))];
-  } catch (error) {
-    if (error.status !== 404) return [element("p", { class: "bad" }, error.message)];
-  }
-  try {
-    const found = await api.findFile(hash);
-    if (!found) return [element("p", { class: "warn" }, "There is no such file: it was never stored, or it was deleted. Where it was deleted a moment ago, the table of tombstones says who has not confirmed it.")];
-    return fromStatus(await api.fileStatus(hash));
+    return explanation(await api.why(hash));
   } catch (error) {
     return [element("p", { class: "bad" }, error.message)];
   }
 }
 
-function fromStatus(file) {
-  const lines = [`Stored ${age(file.created_ms)}, ${bytes(file.size)}, generation ${file.generation}; ${file.target} replicas are wanted, ${file.replicas.length} are on record.`];
-  for (const replica of file.replicas) {
-    const words = {
-      live: "holds it and is live", stale: "holds it and is late with its heartbeats: read last", dead: "held it and is dead: this replica no longer counts and is made anew elsewhere",
-      decommissioning: "holds it and is being emptied: a copy elsewhere comes first",
-    };
-    lines.push(`${replica.name}${replica.rack ? ` in rack ${replica.rack}` : ""} ${words[replica.state] ?? `holds it and is ${replica.state}`}.`);
-  }
-  return [element("ul", {}, lines.map((line) => element("li", {}, line)))];
-}
-
-// Whatever fields there are, as a list of terms.
-function explanation(value) {
-  if (Array.isArray(value)) return element("ul", {}, value.map((item) => element("li", {}, explanation(item))));
-  if (value !== null && typeof value === "object") {
-    return element("dl", { class: "facts" }, Object.entries(value).map(([term, inner]) =>
-      element("div", {}, element("dt", {}, term.replaceAll("_", " ")), element("dd", {}, explanation(inner)))));
-  }
-  return element("span", {}, value === null ? "–" : String(value));
+function explanation(why) {
+  const lists = LISTS.filter(([field]) => why[field]?.length > 0).map(([field, title]) =>
+    element("div", {}, element("dt", {}, title), element("dd", {}, element("ul", {}, why[field].map((line) => element("li", {}, line))))));
+  const deleted = why.deleted_ms ? [element("div", {}, element("dt", {}, "Deleted"), element("dd", {}, moment(why.deleted_ms)))] : [];
+  return [
+    element("p", {}, element("span", { class: `badge ${TONES[why.state] ?? "warn"}` }, why.state), " ", why.summary,
+      why.file ? [" ", element("a", { href: `#/files/${why.hash}` }, "Details")] : null),
+    element("dl", { class: "facts" }, deleted, lists),
+  ];
 }

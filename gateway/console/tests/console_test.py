@@ -98,6 +98,21 @@ class ConsoleTest(unittest.TestCase):
         self.assertLess(min(times), FIRST_VIEW_LIMIT_MS)
         self.assertLess(size, CONSOLE_LIMIT_BYTES)
 
+    def test_1_the_hash_of_pieces_is_that_of_the_whole(self):
+        self.open("files")
+        lengths = [0, 1, 55, 56, 57, 63, 64, 65, 119, 120, 128, 100_001]
+        found = self.page.evaluate("""async (lengths) => {
+            const { Sha256 } = await import(new URL('sha256.js', document.querySelector('script[type=module]').src));
+            return lengths.map((length) => {
+                const bytes = Uint8Array.from({ length }, (_, at) => (at * 7) % 251);
+                const digest = new Sha256();
+                for (let at = 0, step = 1; at < length; at += step, step = (step * 3) % 101) digest.update(bytes.subarray(at, at + step));
+                return digest.hex();
+            });
+        }""", lengths)
+        expected = [hashlib.sha256(bytes(at * 7 % 251 for at in range(length))).hexdigest() for length in lengths]
+        self.assertEqual(found, expected)
+
     def test_2_three_files_are_stored_at_once_and_the_bar_moves(self):
         self.open("files")
         # Noted by the page itself, since a fast machine outruns whoever asks now and then.
@@ -223,7 +238,7 @@ class ConsoleTest(unittest.TestCase):
             new MutationObserver(() => {
                 const row = [...document.querySelectorAll('#nodes tr')].find((row) => row.textContent.includes(victim));
                 note(row?.querySelector('.badge')?.textContent ?? 'live');
-                note(document.querySelector('.repair').dataset.state);
+                note(document.querySelector('.repair')?.dataset.state ?? 'healthy');
             }).observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true });
         }""", victim)
         self.cluster.kill(victim)
