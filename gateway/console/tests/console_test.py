@@ -84,7 +84,7 @@ class ConsoleTest(unittest.TestCase):
 
     def test_1_the_first_view_is_quick_and_small(self):
         times = []
-        for _ in range(12):
+        for _ in range(40):
             page = self.context.new_page()
             self.watch(page)
             page.goto(self.cluster.url)
