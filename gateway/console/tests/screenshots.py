@@ -55,6 +55,13 @@ def main(binary, folder):
                 for view, address in views.items():
                     page.goto(f"{cluster.url}/{address}")
                     shoot(page, f"{view}-{theme}-{size}")
+        # The two of the README: what fits on a screen, small enough to be looked at over a slow line.
+        page.set_viewport_size({"width": 1180, "height": 940})
+        for view, theme in (("files", "light"), ("cluster", "dark")):
+            page.emulate_media(color_scheme=theme)
+            page.goto(f"{cluster.url}/{views[view]}")
+            page.wait_for_timeout(700)
+            page.screenshot(path=folder / f"console-{view}.png")
         cluster.kill("namenode")
         page.set_viewport_size({"width": 1280, "height": 900})
         page.emulate_media(color_scheme="light")
