@@ -86,6 +86,14 @@ impl Oracle {
             .collect()
     }
 
+    /// The files that must be there.
+    pub fn present(&self) -> BTreeSet<String> {
+        let present = |(hash, (_, promise)): (&String, &(Content, Promise))| {
+            (*promise == Promise::Present).then(|| hash.clone())
+        };
+        self.files.iter().filter_map(present).collect()
+    }
+
     /// What the store answered for a file: `None` is "not there", otherwise whether the bytes were right.
     /// What was seen is binding from then on: a file that was there once after a cut must stay.
     pub fn observed(&mut self, hash: &str, found: Option<bool>) {

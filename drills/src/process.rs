@@ -118,6 +118,31 @@ impl Process {
         Ok(status)
     }
 
+    /// Waits for an end that it comes to by itself.
+    ///
+    /// # Errors
+    /// When it is still there after `limit`.
+    pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let status = tokio::time::timeout(limit, self.child.wait()).await;
+        Ok(status.with_context(|| format!("still running after {limit:?}"))??)
+    }
+
+    /// SIGSTOP: it does nothing more until [`Process::resume`], and its connections stay open.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn pause(&self) -> Result<()> {
+        Ok(kill_process(self.pid()?, Signal::STOP)?)
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn resume(&self) -> Result<()> {
+        Ok(kill_process(self.pid()?, Signal::CONT)?)
+    }
+
     /// The largest resident memory it ever had, in bytes.
     ///
     /// # Errors

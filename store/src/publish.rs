@@ -8,6 +8,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use richardstore_failpoint::failpoint;
+
 use crate::WriteError;
 use crate::temp::TempFile;
 use crate::volume::Volume;
@@ -37,6 +39,7 @@ struct Changed {
 /// directory, several share one sync of the filesystem before and one after.
 pub(crate) fn apply_durably(volume: &Volume, changes: Vec<Change>) -> Vec<Result<(), WriteError>> {
     let contents = sync_contents(volume, &changes);
+    failpoint("store-contents-synced");
     let changed: Vec<Result<Changed, WriteError>> = changes
         .into_iter()
         .map(|change| {
@@ -96,6 +99,7 @@ fn publish(
     let made_directories = temp
         .rename_to(target)
         .map_err(|source| volume.write_failed(target, source))?;
+    failpoint("store-renamed");
     Ok(Changed {
         directory: parent_of(target, volume),
         others_too: made_directories || kept,
@@ -115,10 +119,13 @@ fn move_away(volume: &Volume, from: &Path, to: &Path) -> Result<Changed, WriteEr
 
 fn remove(volume: &Volume, path: &Path) -> Result<Changed, WriteError> {
     match volume.disk.unlink(path) {
-        Ok(()) => Ok(Changed {
-            directory: prune(volume, path),
-            others_too: false,
-        }),
+        Ok(()) => {
+            failpoint("store-unlinked");
+            Ok(Changed {
+                directory: prune(volume, path),
+                others_too: false,
+            })
+        }
         // Somebody removed it by hand, perhaps with its directory: the root is one that exists.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Changed {
             directory: volume.root.clone(),

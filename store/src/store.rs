@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use richardstore_failpoint::failpoint;
 use richardstore_proto::{ContentHash, Generation};
 
 use crate::batch::Batches;
@@ -155,6 +156,7 @@ impl Store {
         self.inner.change_durably(Change::Remove {
             path: replica.path.clone(),
         })?;
+        failpoint("store-removed");
         self.inner.ledger.replaced(meta.size, 0);
         self.inner.suspects.forget(hash);
         then(&meta);

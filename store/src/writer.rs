@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use richardstore_failpoint::failpoint;
 use richardstore_proto::{Blake3Root, ContentHash, Generation};
 
 use crate::hasher::{ContentDigest, ContentHasher};
@@ -105,6 +106,7 @@ impl ReplicaWriter {
         if self.written >= SYNC_ALONE_BYTES {
             self.sync_data()?;
         }
+        failpoint("store-temp-written");
         let mut digest = self.hasher.finish();
         let leaves = self.leaves.seal(&mut digest);
         Ok(PreparedReplica {
@@ -196,6 +198,7 @@ impl PreparedReplica {
             target: volume.replica_path(&meta.hash),
             keep,
         })?;
+        failpoint("store-published");
         inner.suspects.forget(&meta.hash);
         let size_before = replaced.map_or(0, |old| old.counted_size());
         inner.ledger.replaced(size_before, meta.size);

@@ -15,6 +15,7 @@ pub struct Cluster {
     pub datanodes: Vec<Option<Process>>,
     pub datanode_specs: Vec<ProcessSpec>,
     pub gateway: Process,
+    pub gateway_spec: ProcessSpec,
     pub http: Http,
 }
 
@@ -67,7 +68,7 @@ impl Cluster {
             datanodes.push(Some(spec.start("listening on").await.unwrap()));
             datanode_specs.push(spec);
         }
-        let gateway = process(
+        let gateway_spec = process(
             path,
             "gateway",
             &[
@@ -77,10 +78,8 @@ impl Cluster {
                 "--namenode",
                 &namenode_address,
             ],
-        )
-        .start("http://")
-        .await
-        .unwrap();
+        );
+        let gateway = gateway_spec.start("http://").await.unwrap();
         let http = Http::new(gateway.url().unwrap());
         let cluster = Self {
             directory,
@@ -89,6 +88,7 @@ impl Cluster {
             datanodes,
             datanode_specs,
             gateway,
+            gateway_spec,
             http,
         };
         cluster.wait_for_live(nodes).await;

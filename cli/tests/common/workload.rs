@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use richardstore_drills::{Content, Http, Oracle, Random, Tally, inspect_tree};
 use tokio::task::JoinSet;
@@ -22,6 +24,13 @@ struct Known {
     frozen: bool,
     late: u64,
     checked: BTreeSet<String>,
+    /// Requests without an answer, to be made again.
+    unanswered: Vec<Unanswered>,
+}
+
+enum Unanswered {
+    Upload(Content),
+    Delete(String),
 }
 
 impl Workload {
@@ -49,6 +58,65 @@ impl Workload {
                 return self.known().oracle.request_cut();
             }
         }
+    }
+
+    /// As [`Workload::work`], until `stop` at the latest. Some of what was deleted is uploaded again at once (I4), and what
+    /// had no answer is kept for [`Workload::make_good`].
+    pub async fn work_until(self, http: Http, seed: u64, stop: Arc<AtomicBool>) {
+        let mut random = Random::new(seed);
+        let mut mine: Vec<Content> = Vec::new();
+        while !stop.load(Ordering::SeqCst) {
+            let mut content = Content::new(random.number(), 1 + random.below(40 << 10));
+            if random.below(3) == 0 && !mine.is_empty() {
+                let at = usize::try_from(random.below(mine.len() as u64)).unwrap();
+                content = mine.swap_remove(at);
+                if !self.delete(&http, &content.hash()).await {
+                    self.note(Unanswered::Delete(content.hash())).await;
+                    continue;
+                }
+                if random.below(2) == 0 {
+                    continue;
+                }
+            }
+            match self.upload(&http, content).await {
+                Some(_) => mine.push(content),
+                None => self.note(Unanswered::Upload(content)).await,
+            }
+        }
+    }
+
+    async fn note(&self, unanswered: Unanswered) {
+        {
+            let mut known = self.known();
+            known.oracle.request_cut();
+            known.unanswered.push(unanswered);
+        }
+        // Paces a worker that is refused at once, for as long as there is nobody to answer.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    /// Makes every request again that had no answer: now it must have one, as if nothing had been.
+    pub async fn make_good(&self, http: &Http) {
+        let unanswered = std::mem::take(&mut self.known().unanswered);
+        for request in unanswered {
+            match request {
+                Unanswered::Upload(content) => {
+                    let again = self.upload(http, content).await;
+                    assert_eq!(again, Some(content.hash()));
+                }
+                Unanswered::Delete(hash) => {
+                    let path = format!("/files/{hash}");
+                    let again = http.call(http::Method::DELETE, &path, &[]).await.unwrap();
+                    assert!([200, 404].contains(&again.status.as_u16()), "{again:?}");
+                    self.known().oracle.delete_acknowledged(&hash);
+                }
+            }
+        }
+    }
+
+    /// The files that must be there.
+    pub fn present(&self) -> BTreeSet<String> {
+        self.known().oracle.present()
     }
 
     async fn upload(&self, http: &Http, content: Content) -> Option<String> {

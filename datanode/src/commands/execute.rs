@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
+use richardstore_failpoint::failpoint;
 use richardstore_proto::{
     Command, CommandAction, CommandId, CommandOutcome, DataNodeInfo, ErrorCode, FileInfo,
     ReplicaEntry, StoreError,
@@ -129,7 +130,10 @@ async fn delete_in_order(commands: &Commands, node: &Node, lane: &[(CommandId, R
             .collect::<Vec<_>>()
     });
     match ends.await {
-        Ok(ends) => commands.finish(ends),
+        Ok(ends) => {
+            failpoint("datanode-deleted");
+            commands.finish(ends);
+        }
         Err(error) => {
             tracing::error!(%error, "deletes did not come to their end");
             let mut ledger = commands.ledger();

@@ -15,6 +15,7 @@ mod tests;
 use std::io;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
+use richardstore_failpoint::failpoint;
 use richardstore_proto::{ContentHash, Generation, JournalId, NodeStats, ReplicaEntry};
 use richardstore_runtime::SharedEntropy;
 use richardstore_store::{
@@ -115,6 +116,7 @@ impl Volume {
     ) -> Result<ReplicaMeta, VolumeError> {
         let _open = self.enter()?;
         let meta = replica.publish(generation, |meta| self.note_added(meta))?;
+        failpoint("datanode-indexed");
         self.changed.notify_one();
         Ok(meta)
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use richardstore_client::{PutOptions, PutOutcome, SourceError};
+use richardstore_failpoint::failpoint;
 use richardstore_proto::ContentHash;
 use serde::Serialize;
 
@@ -132,7 +133,9 @@ where
         progress: None,
     };
     // Boxed: the state of a pipeline is large, and a request's future is moved around before it runs.
-    Ok(Box::pin(app.client.put(source, options)).await?)
+    let stored = Box::pin(app.client.put(source, options)).await;
+    failpoint("gateway-committed");
+    Ok(stored?)
 }
 
 fn declared_hash(headers: &HeaderMap) -> Result<Option<ContentHash>, ApiError> {

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
+use richardstore_failpoint::failpoint;
 
 use super::apply::apply;
 use super::batch::Batch;
@@ -82,7 +83,9 @@ impl Ledger {
                 Attempt::Answered(replies, changed) => {
                     // A batch that changed nothing tells only what is durable already.
                     if changed {
+                        failpoint("namenode-batch-applied");
                         transaction.commit().map_err(failure)?;
+                        failpoint("namenode-batch-committed");
                     } else {
                         transaction.abort().map_err(failure)?;
                     }

@@ -1,5 +1,6 @@
 //! Commands on their way to a datanode, and how they ended there.
 
+use richardstore_failpoint::failpoint;
 use richardstore_proto::wire::{self, WireError};
 use richardstore_proto::{
     Command, CommandAction, CommandId, CommandOutcome, ErrorCode, EventKind, Generation,
@@ -69,6 +70,9 @@ pub async fn hand_out(shared: &Shared, index: NodeIndex) -> Result<HandedOut, St
     }
     if !pointless.is_empty() {
         settle(shared, index, pointless).await?;
+    }
+    if !answer.commands.is_empty() {
+        failpoint("namenode-commands-handed-out");
     }
     Ok(answer)
 }
@@ -190,6 +194,7 @@ async fn settle(
     let ids: Vec<CommandId> = outcomes.iter().map(|(id, _)| *id).collect();
     let mutation = Mutation::ConfirmCommands { index, outcomes };
     shared.metadata.submit(mutation).await?;
+    failpoint("namenode-commands-settled");
     // After it is durable: until then a command must not be handed out a second time.
     if let Some(node) = shared.soft().cluster.get_mut(index) {
         for id in ids {

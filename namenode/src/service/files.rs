@@ -1,5 +1,6 @@
 //! What readers and listers ask: where a file is, which files there are, and that one be deleted.
 
+use richardstore_failpoint::failpoint;
 use richardstore_proto::wire::{self, hash_field, optional_hash_field};
 use richardstore_proto::{ContentHash, ErrorCode, EventKind, StoreError};
 
@@ -36,7 +37,9 @@ pub async fn delete_file(
         hash,
         now_ms: shared.wall_ms(),
     };
-    match shared.metadata.submit(mutation).await? {
+    let deleted = shared.metadata.submit(mutation).await?;
+    failpoint("namenode-tombstone-committed");
+    match deleted {
         Reply::Deleted { existed } => {
             if existed {
                 shared.tell(News::of(EventKind::FileDeleted).hash(hash));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
+use richardstore_failpoint::failpoint;
 use richardstore_proto::wire::{self, WireError, list_field, node_id_field};
 use richardstore_proto::{ErrorCode, FileInfo, Generation, MAX_REPLICATION, NodeId, StoreError};
 
@@ -93,7 +94,10 @@ async fn commit_one(
         nodes: nodes.into_iter().collect(),
         now_ms: shared.wall_ms(),
     };
-    match shared.metadata.submit(mutation).await? {
+    failpoint("namenode-file-committing");
+    let committed = shared.metadata.submit(mutation).await?;
+    failpoint("namenode-file-committed");
+    match committed {
         Reply::Committed {
             created,
             replicas,
