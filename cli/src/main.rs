@@ -3,6 +3,7 @@
 mod arguments;
 mod commands;
 mod exit;
+mod file_limit;
 mod file_walk;
 mod logging;
 mod output;
@@ -45,6 +46,7 @@ fn run(arguments: Arguments, output: Output) -> Result<()> {
     let filter = arguments.log.as_deref();
     let filter = filter.unwrap_or_else(|| arguments.command.default_log());
     logging::start(arguments.log_format, filter)?;
+    file_limit::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -1,27 +1,50 @@
-//! [`Cuttable`]: a byte stream that can be cut from outside, so that a peer that reads nothing cannot hold up a shutdown.
+//! [`Cuttable`]: a byte stream that can be cut from outside, so that a peer that reads nothing cannot hold up a shutdown, and
+//! that is cut by itself where the peer does not say what it speaks.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
-/// A byte stream whose reads and writes fail once a token is cancelled.
+use crate::connections::Place;
+
+/// What HTTP/2 begins with, in bytes. From there on keep-alive watches the peer.
+const PREFACE_BYTES: usize = 24;
+/// How long that may take.
+const PREFACE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A byte stream whose reads and writes fail once its place is cut, and whose first bytes have a deadline.
 pub(crate) struct Cuttable<S> {
     stream: S,
+    place: Place,
+    preface: Option<Preface>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     is_cut: bool,
 }
 
+/// The first bytes, while they are awaited.
+struct Preface {
+    missing: usize,
+    deadline: Pin<Box<Sleep>>,
+}
+
 impl<S> Cuttable<S> {
-    pub(crate) fn new(stream: S, cut: CancellationToken) -> Self {
+    pub(crate) fn new(stream: S, place: Place) -> Self {
         Self {
             stream,
-            cut: Box::pin(cut.cancelled_owned()),
+            preface: Some(Preface {
+                missing: PREFACE_BYTES,
+                deadline: Box::pin(tokio::time::sleep(PREFACE_LIMIT)),
+            }),
+            cut: Box::pin(place.cut().clone().cancelled_owned()),
             is_cut: false,
+            place,
         }
     }
 
@@ -44,7 +67,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Cuttable<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.poll_cut(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let this = &mut *self;
+        if let Some(preface) = &mut this.preface {
+            let came = buffer.filled().len() - before;
+            preface.missing = preface.missing.saturating_sub(came);
+            if preface.missing == 0 {
+                this.preface = None;
+                this.place.greeted();
+            } else if preface.deadline.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        read
     }
 }
 
@@ -93,6 +129,31 @@ mod tests {
     use super::*;
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
+    use tokio_util::sync::CancellationToken;
+
+    use crate::connections::Connections;
+
+    #[tokio::test(start_paused = true)]
+    async fn i11_a_peer_that_does_not_say_what_it_speaks_is_cut() {
+        use tokio::io::AsyncWriteExt;
+        let all = CancellationToken::new();
+        let connections = Connections::new(1);
+        let (mut peer, stream) = tokio::io::duplex(64);
+        let mut stream = Cuttable::new(stream, connections.place(&all).await);
+        peer.write_all(b"PRI * HTTP").await.unwrap();
+        let read = async { while stream.read_u8().await.is_ok() {} };
+        tokio::time::timeout(PREFACE_LIMIT * 2, read).await.unwrap();
+        drop(stream);
+
+        let (mut peer, stream) = tokio::io::duplex(64);
+        let mut stream = Cuttable::new(stream, connections.place(&all).await);
+        peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .await
+            .unwrap();
+        stream.read_exact(&mut [0; PREFACE_BYTES]).await.unwrap();
+        let silent = tokio::time::timeout(PREFACE_LIMIT * 2, stream.read_u8()).await;
+        assert!(silent.is_err(), "from here on keep-alive decides");
+    }
 
     #[tokio::test]
     async fn a_cut_ends_a_read_that_nobody_answers() {
@@ -100,7 +161,8 @@ mod tests {
         let silent = TcpStream::connect(listener.local_addr().unwrap());
         let (silent, accepted) = tokio::join!(silent, listener.accept());
         let cut = CancellationToken::new();
-        let mut stream = Cuttable::new(accepted.unwrap().0, cut.clone());
+        let place = Connections::new(1).place(&cut).await;
+        let mut stream = Cuttable::new(accepted.unwrap().0, place);
         let reading = tokio::spawn(async move { stream.read_u8().await });
         cut.cancel();
         let ended = reading.await.unwrap();

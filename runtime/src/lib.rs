@@ -4,6 +4,7 @@
 //! and inline execution in their place, and the roles cannot tell.
 
 mod clock;
+mod connections;
 mod cuttable;
 mod entropy;
 mod environment;

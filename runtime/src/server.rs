@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
+use crate::connections::Connections;
 use crate::cuttable::Cuttable;
 use crate::network::{Incoming, Listen, tcp_listen};
 
@@ -22,6 +23,9 @@ const MAX_STREAMS: u32 = 1024;
 const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 /// Resets a peer may have pending before the connection is closed: bounds what a flood of them can cost.
 const MAX_PENDING_RESETS: usize = 64;
+
+/// Connections of one server. A role has one to each of its peers, and a few more while they come and go.
+const MAX_CONNECTIONS: usize = 4096;
 
 /// Pause after a failed accept. The usual reason is that the process has no file descriptor left, and then the next one fails at
 /// once, too: tonic goes on at once, which would take a whole core for as long as that lasts.
@@ -104,9 +108,15 @@ pub async fn serve_grpc(
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let cut = CancellationToken::new();
-    let for_streams = cut.clone();
-    let incoming = paced(bound.incoming)
-        .map(move |stream| Ok::<_, io::Error>(Cuttable::new(stream?, for_streams.clone())));
+    let (connections, all) = (Connections::new(MAX_CONNECTIONS), cut.clone());
+    let incoming = paced(bound.incoming).then(move |stream| {
+        let (connections, all) = (connections.clone(), all.clone());
+        async move {
+            let stream = stream?;
+            let place = connections.place(&all).await;
+            Ok::<_, io::Error>(Cuttable::new(stream, place))
+        }
+    });
     let serving = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let cutting = async {
         stop.cancelled().await;
