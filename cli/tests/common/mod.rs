@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test binary uses its own part of this
 
 pub mod cluster;
+pub mod strace;
 pub mod workload;
 
 use std::path::{Path, PathBuf};
