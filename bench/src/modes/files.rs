@@ -169,72 +169,46 @@ impl Plan {
 
 /// Uploads of new content.
 pub(super) async fn put(plan: &Plan, limits: &Limits) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for &size in &plan.sizes {
-        let mut bench = Bench::new(plan, size).await?;
-        for &callers in &plan.callers {
-            let mut repeated = Vec::new();
-            for _ in 0..plan.repeat {
-                repeated.push(bench.row(plan.load(), Task::Put, callers).await?);
-            }
-            let row = Row::median(repeated);
-            rows.extend(row.map(|row| row.with_limit(limits.put(size))));
-        }
-    }
-    Ok(rows)
+    measure(plan, Task::Put, |size| limits.put(size)).await
 }
 
 /// Downloads, each file many times: it is the page cache that is read.
 pub(super) async fn get(plan: &Plan, limits: &Limits) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for &size in &plan.sizes {
-        let mut bench = Bench::new(plan, size).await?;
-        bench.prepare().await?;
-        for &callers in &plan.callers {
-            let mut repeated = Vec::new();
-            for _ in 0..plan.repeat {
-                repeated.push(bench.row(plan.load(), Task::Get, callers).await?);
-            }
-            let row = Row::median(repeated);
-            rows.extend(row.map(|row| row.with_limit(limits.get(size))));
-        }
-    }
-    Ok(rows)
+    measure(plan, Task::Get, |size| limits.get(size)).await
 }
 
 /// A mixture.
 pub(super) async fn mixed(plan: &Plan) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for &size in &plan.sizes {
-        let mut bench = Bench::new(plan, size).await?;
-        bench.prepare().await?;
-        for &callers in &plan.callers {
-            let mut repeated = Vec::new();
-            for _ in 0..plan.repeat {
-                repeated.push(bench.row(plan.load(), Task::Mixed, callers).await?);
-            }
-            rows.extend(Row::median(repeated));
-        }
-    }
-    Ok(rows)
+    measure(plan, Task::Mixed, |_| None).await
 }
 
 /// Deletes of everything that was stored for it.
 pub(super) async fn delete(plan: &Plan) -> Result<Vec<Row>> {
+    measure(plan, Task::Delete, |_| None).await
+}
+
+/// `task` at every size by every number of callers, in a new store for each size.
+async fn measure(
+    plan: &Plan,
+    task: Task,
+    limit: impl Fn(usize) -> Option<f64>,
+) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for &size in &plan.sizes {
         let mut bench = Bench::new(plan, size).await?;
+        if matches!(task, Task::Get | Task::Mixed) {
+            bench.prepare().await?;
+        }
         for &callers in &plan.callers {
             let mut repeated = Vec::new();
             for _ in 0..plan.repeat {
-                let operations = bench.prepare().await?;
-                let load = Load {
-                    operations,
-                    ..plan.load()
-                };
-                repeated.push(bench.row(load, Task::Delete, callers).await?);
+                let mut load = plan.load();
+                if task == Task::Delete {
+                    load.operations = bench.prepare().await?;
+                }
+                repeated.push(bench.row(load, task, callers).await?);
             }
-            rows.extend(Row::median(repeated));
+            rows.extend(Row::median(repeated).map(|row| row.with_limit(limit(size))));
         }
     }
     Ok(rows)

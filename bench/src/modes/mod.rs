@@ -41,6 +41,21 @@ pub enum Mode {
     Repair,
 }
 
+impl Mode {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Limits,
+        Self::Put,
+        Self::Get,
+        Self::Mixed,
+        Self::Delete,
+        Self::Known,
+        Self::Namenode,
+        Self::Report,
+        Self::Repair,
+    ];
+}
+
 /// What to measure, and how.
 #[derive(Debug, Clone)]
 pub struct Plan {

@@ -151,7 +151,7 @@ impl BenchArguments {
             return plan;
         }
         Plan {
-            modes: ModeArgument::All.modes(),
+            modes: Mode::ALL.to_vec(),
             sizes: vec![4 << 10, 2 << 20],
             callers: vec![4],
             duration: Duration::from_millis(200),
@@ -176,17 +176,7 @@ impl ModeArgument {
             Self::Namenode => vec![Mode::Namenode],
             Self::Report => vec![Mode::Report],
             Self::Repair => vec![Mode::Repair],
-            Self::All => vec![
-                Mode::Limits,
-                Mode::Put,
-                Mode::Get,
-                Mode::Mixed,
-                Mode::Delete,
-                Mode::Known,
-                Mode::Namenode,
-                Mode::Report,
-                Mode::Repair,
-            ],
+            Self::All => Mode::ALL.to_vec(),
         }
     }
 }
