@@ -5,6 +5,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "proto/richardstore/v1/richardstore.proto",
         "proto/richardstore/v1/admin.proto",
+        "proto/richardstore/v1/rebuild.proto",
     ];
     for file in files {
         println!("cargo:rerun-if-changed={file}");

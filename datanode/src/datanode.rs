@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use richardstore_proto::wire::{self, data_node_server::DataNodeServer};
+use richardstore_proto::wire::{
+    self, data_node_inventory_server::DataNodeInventoryServer, data_node_server::DataNodeServer,
+};
 use richardstore_proto::{NodeId, StoreError};
 use richardstore_runtime::{
     BoundServer, Environment, OffloadError, ServeError, SharedEntropy, grpc_server, serve_grpc,
@@ -16,7 +18,9 @@ use crate::bad_replicas::report_bad_replicas;
 use crate::commands::Commands;
 use crate::config::DatanodeConfig;
 use crate::identity::{Identity, IdentityError};
+use crate::inventory::InventoryService;
 use crate::membership::Membership;
+use crate::memory::Memory;
 use crate::node::Node;
 use crate::rebuild::rebuild_index;
 use crate::reports::report;
@@ -73,7 +77,7 @@ impl Datanode {
         environment: Environment,
     ) -> Result<Self, DatanodeError> {
         let (opening, entropy) = (config.clone(), environment.entropy.clone());
-        let (volume, identity) = environment
+        let (volume, identity, memory) = environment
             .offload
             .run(move || open(&opening, &entropy))
             .await??;
@@ -87,6 +91,7 @@ impl Datanode {
             advertised,
             Arc::new(volume),
             membership,
+            Arc::new(memory),
         ));
         let router = router(&node).await?;
         node.tasks.spawn(serve(node.clone(), bound, router));
@@ -157,14 +162,18 @@ impl Drop for Datanode {
 fn open(
     config: &DatanodeConfig,
     entropy: &SharedEntropy,
-) -> Result<(Volume, Identity), DatanodeError> {
+) -> Result<(Volume, Identity, Memory), DatanodeError> {
     std::fs::create_dir_all(&config.dir).map_err(|source| DatanodeError::Directory {
         path: config.dir.clone(),
         source,
     })?;
     let volume = Volume::open(config, entropy.clone())?;
     let identity = Identity::begin_session(&config.dir, entropy.as_ref())?;
-    Ok((volume, identity))
+    let memory = Memory::open(&config.dir).map_err(|source| DatanodeError::Directory {
+        path: config.dir.clone(),
+        source,
+    })?;
+    Ok((volume, identity, memory))
 }
 
 async fn router(node: &Arc<Node>) -> Result<Router, DatanodeError> {
@@ -181,6 +190,9 @@ async fn router(node: &Arc<Node>) -> Result<Router, DatanodeError> {
     Ok(grpc_server()
         .add_service(health_service)
         .add_service(reflection)
+        .add_service(DataNodeInventoryServer::new(InventoryService::new(
+            node.clone(),
+        )))
         .add_service(service))
 }
 

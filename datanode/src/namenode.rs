@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use richardstore_proto::wire::name_node_client::NameNodeClient;
+use richardstore_proto::wire::name_node_recovery_client::NameNodeRecoveryClient;
 use richardstore_proto::{ErrorCode, StoreError, wire};
 use richardstore_runtime::Channels;
 use tokio::time::timeout;
@@ -59,6 +60,15 @@ impl NamenodeLink {
     ) -> Result<wire::IncrementalBlockReportResponse, StoreError> {
         let mut client = self.client()?;
         self.bounded(client.incremental_block_report(request)).await
+    }
+
+    /// Tells which deletes are remembered.
+    pub(crate) async fn recall_deletes(
+        &self,
+        request: wire::RecallDeletesRequest,
+    ) -> Result<wire::RecallDeletesResponse, StoreError> {
+        let mut client = NameNodeRecoveryClient::new(self.channels.get(&self.address)?);
+        self.bounded(client.recall_deletes(request)).await
     }
 
     /// Says that a replica holds wrong bytes.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bad_replicas::BadReplicas;
 use crate::config::DatanodeConfig;
 use crate::membership::Membership;
+use crate::memory::Memory;
 use crate::namenode::NamenodeLink;
 use crate::pipeline::offload_failed;
 use crate::volume::Volume;
@@ -33,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) address: String,
     pub(crate) volume: Arc<Volume>,
     pub(crate) membership: Membership,
+    /// What is kept for a namenode that may lose its metadata.
+    pub(crate) memory: Arc<Memory>,
     pub(crate) namenode: NamenodeLink,
     pub(crate) bad_replicas: BadReplicas,
     /// Loops and copies; its token stops them.
@@ -58,6 +61,7 @@ impl Node {
         address: String,
         volume: Arc<Volume>,
         membership: Membership,
+        memory: Arc<Memory>,
     ) -> Self {
         Self {
             namenode: NamenodeLink::new(config.namenode.clone(), environment.channels.clone()),
@@ -76,6 +80,7 @@ impl Node {
             address,
             volume,
             membership,
+            memory,
         }
     }
 

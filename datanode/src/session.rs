@@ -3,11 +3,17 @@
 //! It outlives any outage of the namenode; nothing else in the datanode waits for it. Only two answers end a datanode:
 //! another cluster, and a newer session under the same id (I10).
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use richardstore_proto::wire::{self, list_field, to_bytes};
-use richardstore_proto::{Command, ErrorCode, NamenodeEpoch, Sequence, StoreError};
+use richardstore_proto::{
+    Command, ErrorCode, Generation, MetadataCopy, NamenodeEpoch, Sequence, StoreError,
+};
+use richardstore_runtime::Offload;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::backoff::Backoff;
 use crate::commands::Commands;
@@ -17,6 +23,8 @@ use crate::volume::VolumeError;
 
 /// Commands in one answer that are read at most.
 const MAX_COMMANDS: usize = 10_000;
+/// Remembered deletes in one message.
+const RECALL_PAGE: usize = 4096;
 /// Bounds on the heartbeat interval that a namenode may ask for.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 const MAX_INTERVAL: Duration = Duration::from_secs(60);
@@ -94,6 +102,9 @@ async fn register(node: &Node) -> Result<Duration, StoreError> {
         // Our next events would be taken for old ones and dropped. Only a new journal gets out of that.
         node.volume
             .discard_index("the namenode has seen more of the journal than there is");
+    }
+    if answer.deletes_wanted {
+        recall_deletes(node).await?;
     }
     tracing::info!(
         node = %identity.node_id,
@@ -180,10 +191,100 @@ async fn heartbeat(node: &Arc<Node>, commands: &Arc<Commands>) -> Result<bool, S
     // Before anything in the answer is believed: commands of an old or foreign namenode are not for us (I10).
     meet(node, &answer.cluster_id, answer.namenode_epoch).await?;
     commands.confirmed(&told);
+    keep_memory(node, &answer).await?;
     if answer.full_report_wanted {
         node.full_report_wanted.notify_one();
     }
     let delivered = list_field("commands", answer.commands, MAX_COMMANDS, Command::try_from)?;
     commands.start(node, delivered);
     Ok(true)
+}
+
+/// Tells a namenode whose metadata was restored which deletes are remembered here. Before the first report: a file that was
+/// deleted is not to come back, not even for a moment, because of a replica that somebody still holds.
+async fn recall_deletes(node: &Node) -> Result<(), StoreError> {
+    let offload = node.environment.offload;
+    let ahead = match offload {
+        Offload::Threads => 1,
+        // Nothing could be sent while the reading holds the only thread.
+        Offload::Inline => Semaphore::MAX_PERMITS,
+    };
+    let (pages, mut received) = mpsc::channel(ahead);
+    let memory = node.memory.clone();
+    let reading = offload.run(move || {
+        let mut page: Vec<wire::RememberedDelete> = Vec::new();
+        let read = memory.visit_deletes(&mut |delete| {
+            page.push(delete.into());
+            if page.len() < RECALL_PAGE {
+                return ControlFlow::Continue(());
+            }
+            pass_on(&pages, std::mem::take(&mut page))
+        });
+        if !page.is_empty() {
+            // Where nobody takes it, the telling has failed, and says so.
+            let _ = pass_on(&pages, page);
+        }
+        read
+    });
+    let telling = async {
+        let identity = node.membership.identity();
+        while let Some(deletes) = received.recv().await {
+            let request = wire::RecallDeletesRequest {
+                node_id: to_bytes(identity.node_id.as_bytes()),
+                session_epoch: identity.session_epoch.0,
+                deletes,
+            };
+            if node.namenode.recall_deletes(request).await?.unregistered {
+                return Err(StoreError::new(
+                    ErrorCode::Unavailable,
+                    "the namenode forgot this session",
+                ));
+            }
+        }
+        Ok(())
+    };
+    let (read, told) = tokio::join!(reading, telling);
+    told?;
+    read.map_err(offload_failed)?
+        .map_err(|error| StoreError::new(ErrorCode::Internal, error.to_string()))
+}
+
+/// Waits until there is room; breaks when nobody reads any more. To be called where blocking is allowed, unless there is room.
+fn pass_on<T>(pages: &mpsc::Sender<T>, page: T) -> ControlFlow<()> {
+    let page = match pages.try_send(page) {
+        Ok(()) => return ControlFlow::Continue(()),
+        Err(TrySendError::Closed(_)) => return ControlFlow::Break(()),
+        Err(TrySendError::Full(page)) => page,
+    };
+    match pages.blocking_send(page) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    }
+}
+
+/// Takes in what the namenode wants to be remembered, and what may be forgotten.
+async fn keep_memory(node: &Node, answer: &wire::HeartbeatResponse) -> Result<(), StoreError> {
+    let before = Generation(answer.forget_deletes_before);
+    let copy = answer
+        .newest_copy
+        .clone()
+        .map(MetadataCopy::try_from)
+        .transpose()?
+        .filter(|copy| node.memory.is_new(copy));
+    let cluster = cluster_field(&answer.cluster_id)?;
+    if copy.is_none() && !node.memory.may_forget(before) {
+        return Ok(());
+    }
+    let memory = node.memory.clone();
+    let work = move || {
+        memory.forget_before(before);
+        if let Some(copy) = copy {
+            memory.note_copy(cluster, copy);
+        }
+    };
+    node.environment
+        .offload
+        .run(work)
+        .await
+        .map_err(offload_failed)
 }

@@ -14,7 +14,7 @@ use common::writes::{content, generation, put, read};
 use richardstore_datanode::{Datanode, DatanodeError};
 use richardstore_proto::{
     Blake3Root, ClusterId, Command, CommandAction, CommandId, ContentHash, ErrorCode, FileInfo,
-    ReplicaEntry,
+    RememberedDelete,
 };
 use richardstore_runtime::Environment;
 
@@ -138,9 +138,10 @@ async fn a_directory_in_use_is_refused_and_its_session_left_alone() {
 fn delete(id: u64, hash: ContentHash, up_to: u64) -> Command {
     Command {
         id: CommandId(id),
-        action: CommandAction::Delete(ReplicaEntry {
+        action: CommandAction::Delete(RememberedDelete {
             hash,
             generation: generation(up_to),
+            marker: generation(id),
         }),
     }
 }

@@ -27,6 +27,10 @@ pub struct NamenodeConfig {
     pub write_timeout_ms: u64,
     /// Bytes a second that repair may copy from and to each datanode; 0 makes no copies.
     pub repair_bytes_per_second: u64,
+    /// How often the metadata is copied; 0 never does.
+    pub copy_interval_ms: u64,
+    /// Copies that are kept, in the directory and in the store.
+    pub copies_kept: usize,
     /// Bytes of memory the database may use as cache.
     pub cache_bytes: usize,
     /// Bytes of the disk that the metadata leaves free. Below that no new files are taken.
@@ -46,6 +50,8 @@ impl Default for NamenodeConfig {
             dead_after_ms: 30_000,
             write_timeout_ms: 60_000,
             repair_bytes_per_second: 100 << 20,
+            copy_interval_ms: 3_600_000,
+            copies_kept: 24,
             cache_bytes: 64 << 20,
             reserve_bytes: 128 << 20,
         }

@@ -7,6 +7,7 @@
 mod cluster;
 mod cluster_status;
 mod config;
+mod copies;
 mod delivery;
 mod event_log;
 mod known_node;
@@ -29,11 +30,12 @@ mod ticker;
 mod why;
 
 pub use config::{ConfigError, NamenodeConfig};
+pub use copies::CopyShelf;
 pub use metadata::{
     Counts, DumpError, DumpOf, DumpSummary, LoadError, Metadata, MetadataOptions, OpenError,
     RepairUnderWay, Table, UnknownTable, View, ViewError, load, open_offline, verify_dump,
 };
-pub use mutation::{CommandEnd, Mutation, MutationError, RecalledDelete, Reply};
+pub use mutation::{CommandEnd, Mutation, MutationError, Reply};
 pub use namenode::{Namenode, NamenodeError};
 pub use record::{
     CommandRecord, CommandRecordAction, FileRecord, MAX_WRITES_PER_ALLOCATION, NodeAdmin,

@@ -5,7 +5,7 @@
 
 use richardstore_proto::{
     Blake3Root, CommandId, ContentHash, ErrorCode, Generation, JournalEvent, JournalId,
-    NamenodeEpoch, NodeId, Sequence, SessionEpoch, StoreError,
+    NamenodeEpoch, NodeId, RememberedDelete, Sequence, SessionEpoch, StoreError,
 };
 
 use crate::metadata::Tight;
@@ -147,7 +147,7 @@ pub enum Mutation {
     /// A datanode says which deletes it remembers. Only metadata that was restored has use for it.
     RecallDeletes {
         /// The deletes.
-        deletes: Vec<RecalledDelete>,
+        deletes: Vec<RememberedDelete>,
         /// The time.
         now_ms: u64,
     },
@@ -168,17 +168,6 @@ pub enum Mutation {
         /// The time.
         now_ms: u64,
     },
-}
-
-/// A delete that a datanode remembers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecalledDelete {
-    /// The file.
-    pub hash: ContentHash,
-    /// Replicas up to this write are dead.
-    pub generation: Generation,
-    /// The next generation when it was deleted: where in the life of the database the delete lies.
-    pub marker: Generation,
 }
 
 /// How a command ended.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use richardstore_proto::wire::event_log_server::EventLogServer;
 use richardstore_proto::wire::name_node_admin_server::NameNodeAdminServer;
+use richardstore_proto::wire::name_node_recovery_server::NameNodeRecoveryServer;
 use richardstore_proto::wire::name_node_server::NameNodeServer;
 use richardstore_proto::wire::{DESCRIPTOR, MAX_MESSAGE_BYTES};
 use richardstore_proto::{ClusterId, EventKind};
@@ -19,13 +20,14 @@ use tonic_health::server::HealthReporter;
 
 use crate::cluster::Cluster;
 use crate::config::{ConfigError, NamenodeConfig};
+use crate::copies::{CopyShelf, run_copies};
 use crate::event_log::News;
 use crate::liveness::Timeouts;
 use crate::metadata::{Metadata, MetadataOptions, OpenError, ViewError};
 use crate::mutation::{Mutation, MutationError, Reply};
 use crate::record::NodeRecord;
 use crate::repair::{run_emptying, run_removals, run_repair};
-use crate::service::{AdminService, EventLogService, NameNodeService};
+use crate::service::{AdminService, EventLogService, NameNodeService, RecoveryService};
 use crate::shared::Shared;
 use crate::soft_state::SoftState;
 use crate::ticker::{run_expiry, run_maintenance, run_ticker};
@@ -62,6 +64,7 @@ pub enum NamenodeError {
 /// A running namenode.
 pub struct Namenode {
     address: SocketAddr,
+    shared: Arc<Shared>,
     metadata: Metadata,
     tasks: Tasks,
     health: HealthReporter,
@@ -113,7 +116,8 @@ impl Namenode {
         tasks.spawn(run_repair(shared.clone()));
         tasks.spawn(run_emptying(shared.clone()));
         tasks.spawn(run_removals(shared.clone()));
-        tasks.spawn(run_maintenance(shared));
+        tasks.spawn(run_maintenance(shared.clone()));
+        tasks.spawn(run_copies(shared.clone()));
         let serving_failed = CancellationToken::new();
         let (stopping, failed) = (tasks.stopping(), serving_failed.clone());
         tasks.spawn(async move {
@@ -124,6 +128,7 @@ impl Namenode {
         });
         Ok(Self {
             address,
+            shared,
             metadata,
             tasks,
             health,
@@ -139,6 +144,11 @@ impl Namenode {
     /// The cluster its metadata belongs to.
     pub fn cluster_id(&self) -> ClusterId {
         self.metadata.cluster_id()
+    }
+
+    /// Copies of the metadata taken from now on are also stored as files of `shelf`. To be set once.
+    pub fn set_copy_shelf(&self, shelf: Arc<dyn CopyShelf>) {
+        self.shared.copies.set_shelf(shelf);
     }
 
     /// Waits until it cannot go on: the database or the port failed. The process should end and start again.
@@ -232,6 +242,9 @@ async fn routes(shared: Arc<Shared>) -> Result<(HealthReporter, Router), Namenod
     let admin = NameNodeAdminServer::new(AdminService::new(shared.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let recovery = NameNodeRecoveryServer::new(RecoveryService::new(shared.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let service = NameNodeServer::new(NameNodeService::new(shared.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -248,6 +261,7 @@ async fn routes(shared: Arc<Shared>) -> Result<(HealthReporter, Router), Namenod
         .add_service(reflection)
         .add_service(admin)
         .add_service(events)
+        .add_service(recovery)
         .add_service(service);
     Ok((health, router))
 }

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 use crate::cluster::SessionRefusal;
 use crate::config::NamenodeConfig;
+use crate::copies::Copies;
 use crate::event_log::News;
-use crate::metadata::{Metadata, View, ViewError};
+use crate::metadata::{COPIES, Metadata, View, ViewError};
 use crate::read_order;
 use crate::record::{CommandRecordAction, FileRecord, NodeIndex};
 use crate::soft_state::SoftState;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub node_admin: tokio::sync::Mutex<()>,
     /// Places for those who watch the events.
     pub watchers: Arc<Semaphore>,
+    /// Copies of the metadata.
+    pub copies: Copies,
     soft: Mutex<SoftState>,
     started: Instant,
     reads: AtomicU64,
@@ -57,6 +60,7 @@ impl Shared {
         soft: SoftState,
     ) -> Self {
         Self {
+            copies: Copies::new(config.dir.join(COPIES)),
             metadata,
             config,
             environment,

@@ -25,6 +25,9 @@ pub use ids::{
     SessionEpoch,
 };
 pub use node::{DataNodeInfo, NodeState, NodeStats};
-pub use report::{Command, CommandAction, CommandOutcome, JournalEvent, ReplicaEntry};
+pub use report::{
+    Command, CommandAction, CommandOutcome, JournalEvent, MetadataCopy, RememberedDelete,
+    ReplicaEntry,
+};
 pub use wire::WireError;
 pub use write::{Allocation, NodeFailure, PipelineResult, WriteTrailer};

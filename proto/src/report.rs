@@ -3,7 +3,7 @@
 use crate::wire::{self, WireError, hash_field, list_field, optional_root_field, to_bytes};
 use crate::{
     Blake3Root, CommandId, ContentHash, DataNodeInfo, ErrorCode, FileInfo, Generation,
-    MAX_REPLICATION, Sequence,
+    MAX_REPLICATION, NamenodeEpoch, Sequence,
 };
 
 /// A replica as reports name it.
@@ -39,11 +39,38 @@ pub struct Command {
     pub action: CommandAction,
 }
 
+/// The delete of a file, as datanodes remember it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RememberedDelete {
+    /// The file.
+    pub hash: ContentHash,
+    /// Replicas up to this write are dead.
+    pub generation: Generation,
+    /// The namenode's next generation when it was deleted: where in the life of the metadata the delete lies. A copy of the
+    /// metadata from before does not know of it.
+    pub marker: Generation,
+}
+
+/// A copy of the metadata that is a file of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetadataCopy {
+    /// The file.
+    pub hash: ContentHash,
+    /// Bytes.
+    pub size: u64,
+    /// When it was taken, milliseconds since the Unix epoch.
+    pub taken_ms: u64,
+    /// By which start of the namenode.
+    pub namenode_epoch: NamenodeEpoch,
+}
+
 /// What a command asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandAction {
-    /// Remove the replica unless it is newer than this generation (I4).
-    Delete(ReplicaEntry),
+    /// The file was deleted: remember that, and remove the replica unless it is newer (I3, I4).
+    Delete(RememberedDelete),
+    /// Remove a replica that is one too many, unless it is newer than this generation (I4).
+    Trim(ReplicaEntry),
     /// Copy the file to other nodes.
     Replicate {
         /// What to copy.
@@ -84,6 +111,52 @@ impl TryFrom<wire::ReplicaEntry> for ReplicaEntry {
     }
 }
 
+impl From<RememberedDelete> for wire::RememberedDelete {
+    fn from(delete: RememberedDelete) -> Self {
+        Self {
+            hash: to_bytes(delete.hash.as_bytes()),
+            generation: delete.generation.0,
+            marker: delete.marker.0,
+        }
+    }
+}
+
+impl TryFrom<wire::RememberedDelete> for RememberedDelete {
+    type Error = WireError;
+
+    fn try_from(delete: wire::RememberedDelete) -> Result<Self, WireError> {
+        Ok(Self {
+            hash: hash_field("hash", &delete.hash)?,
+            generation: Generation(delete.generation),
+            marker: Generation(delete.marker),
+        })
+    }
+}
+
+impl From<MetadataCopy> for wire::MetadataCopy {
+    fn from(copy: MetadataCopy) -> Self {
+        Self {
+            hash: to_bytes(copy.hash.as_bytes()),
+            size: copy.size,
+            taken_ms: copy.taken_ms,
+            namenode_epoch: copy.namenode_epoch.0,
+        }
+    }
+}
+
+impl TryFrom<wire::MetadataCopy> for MetadataCopy {
+    type Error = WireError;
+
+    fn try_from(copy: wire::MetadataCopy) -> Result<Self, WireError> {
+        Ok(Self {
+            hash: hash_field("hash", &copy.hash)?,
+            size: copy.size,
+            taken_ms: copy.taken_ms,
+            namenode_epoch: NamenodeEpoch(copy.namenode_epoch),
+        })
+    }
+}
+
 impl From<JournalEvent> for wire::JournalEvent {
     fn from(event: JournalEvent) -> Self {
         Self {
@@ -120,9 +193,15 @@ impl TryFrom<wire::JournalEvent> for JournalEvent {
 impl From<Command> for wire::Command {
     fn from(command: Command) -> Self {
         let action = match command.action {
-            CommandAction::Delete(replica) => wire::command::Action::Delete(wire::DeleteReplica {
+            CommandAction::Delete(delete) => wire::command::Action::Delete(wire::DeleteReplica {
+                hash: to_bytes(delete.hash.as_bytes()),
+                generation: delete.generation.0,
+                marker: delete.marker.0,
+            }),
+            CommandAction::Trim(replica) => wire::command::Action::Delete(wire::DeleteReplica {
                 hash: to_bytes(replica.hash.as_bytes()),
                 generation: replica.generation.0,
+                marker: 0,
             }),
             CommandAction::Replicate { file, targets } => {
                 wire::command::Action::Replicate(wire::ReplicateFile {
@@ -149,9 +228,16 @@ impl TryFrom<wire::Command> for Command {
 
     fn try_from(command: wire::Command) -> Result<Self, WireError> {
         let action = match command.action.ok_or(WireError::Missing("action"))? {
-            wire::command::Action::Delete(delete) => CommandAction::Delete(ReplicaEntry {
+            wire::command::Action::Delete(delete) if delete.marker == 0 => {
+                CommandAction::Trim(ReplicaEntry {
+                    hash: hash_field("hash", &delete.hash)?,
+                    generation: Generation(delete.generation),
+                })
+            }
+            wire::command::Action::Delete(delete) => CommandAction::Delete(RememberedDelete {
                 hash: hash_field("hash", &delete.hash)?,
                 generation: Generation(delete.generation),
+                marker: Generation(delete.marker),
             }),
             wire::command::Action::Replicate(replicate) => CommandAction::Replicate {
                 file: replicate
@@ -219,7 +305,16 @@ mod tests {
                 hash: ContentHash::new(hash),
                 generation: Generation(generation),
             };
-            for action in [CommandAction::Delete(entry), CommandAction::Quarantine(entry)] {
+            let delete = RememberedDelete {
+                hash: entry.hash,
+                generation: Generation(generation),
+                marker: Generation(generation.max(1)),
+            };
+            for action in [
+                CommandAction::Delete(delete),
+                CommandAction::Trim(entry),
+                CommandAction::Quarantine(entry),
+            ] {
                 let command = Command { id: CommandId(id), action };
                 let read = Command::try_from(wire::Command::from(command.clone()));
                 assert_eq!(read, Ok(command));

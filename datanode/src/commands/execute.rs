@@ -6,14 +6,16 @@ use futures_util::future::join_all;
 use richardstore_failpoint::failpoint;
 use richardstore_proto::{
     Command, CommandAction, CommandId, CommandOutcome, DataNodeInfo, ErrorCode, FileInfo,
-    ReplicaEntry, StoreError,
+    RememberedDelete, ReplicaEntry, StoreError,
 };
 use richardstore_store::QuarantineOutcome;
 use tokio::sync::{Notify, Semaphore};
 
 use super::ledger::CommandLedger;
 use crate::copy::{Copy, copy};
+use crate::memory::not_remembered;
 use crate::node::Node;
+use crate::pipeline::offload_failed;
 
 /// Copies at once.
 const MAX_COPIES: usize = 4;
@@ -52,7 +54,22 @@ impl Commands {
         let fresh = self.ledger().accept(delivered);
         for command in fresh {
             match command.action {
-                CommandAction::Delete(entry) => deletes.push((command.id, entry)),
+                CommandAction::Delete(delete) => {
+                    let entry = ReplicaEntry {
+                        hash: delete.hash,
+                        generation: delete.generation,
+                    };
+                    deletes.push(Removal {
+                        id: command.id,
+                        entry,
+                        remember: Some(delete),
+                    });
+                }
+                CommandAction::Trim(entry) => deletes.push(Removal {
+                    id: command.id,
+                    entry,
+                    remember: None,
+                }),
                 CommandAction::Replicate { file, targets } => {
                     let task = replicate(self.clone(), node.clone(), command.id, file, targets);
                     node.tasks.spawn(task);
@@ -101,7 +118,16 @@ impl Commands {
     }
 }
 
-async fn delete(commands: Arc<Commands>, node: Arc<Node>, deletes: Vec<(CommandId, ReplicaEntry)>) {
+/// A replica that goes.
+#[derive(Clone, Copy)]
+struct Removal {
+    id: CommandId,
+    entry: ReplicaEntry,
+    /// Set where the file is deleted, and not only this replica.
+    remember: Option<RememberedDelete>,
+}
+
+async fn delete(commands: Arc<Commands>, node: Arc<Node>, deletes: Vec<Removal>) {
     let stopping = node.tasks.stopping();
     for stage in deletes.chunks(DELETES_A_STAGE) {
         let turn = tokio::select! {
@@ -110,18 +136,41 @@ async fn delete(commands: Arc<Commands>, node: Arc<Node>, deletes: Vec<(CommandI
             turn = commands.deleting.acquire() => turn,
         };
         let _turn = turn.expect("the semaphore is never closed");
+        if let Err(error) = remember(&node, stage).await {
+            let ends = stage.iter().map(|removal| (removal.id, Err(error.clone())));
+            commands.finish(ends);
+            continue;
+        }
         let lanes = stage.chunks(stage.len().div_ceil(DELETE_LANES));
         join_all(lanes.map(|lane| delete_in_order(&commands, &node, lane))).await;
     }
 }
 
-async fn delete_in_order(commands: &Commands, node: &Node, lane: &[(CommandId, ReplicaEntry)]) {
+/// Writes down the deletes of a stage, all with one sync, before the first replica goes: once nobody holds the file, nobody
+/// else may know that it was deleted.
+async fn remember(node: &Node, stage: &[Removal]) -> Result<(), StoreError> {
+    let deletes: Vec<_> = stage
+        .iter()
+        .filter_map(|removal| removal.remember)
+        .collect();
+    if deletes.is_empty() {
+        return Ok(());
+    }
+    let memory = node.memory.clone();
+    let work = move || memory.remember(&deletes);
+    let written = node.environment.offload.run(work).await;
+    written
+        .map_err(offload_failed)?
+        .map_err(|error| not_remembered(&error))
+}
+
+async fn delete_in_order(commands: &Commands, node: &Node, lane: &[Removal]) {
     let volume = node.volume.clone();
     let work = lane.to_vec();
     let ends = node.environment.offload.run(move || {
         work.into_iter()
             // Deleted, absent and newer are all the same here: there is nothing left to do (I4).
-            .map(|(id, entry)| {
+            .map(|Removal { id, entry, .. }| {
                 (
                     id,
                     volume.delete(&entry).map(|_| ()).map_err(StoreError::from),
@@ -137,7 +186,7 @@ async fn delete_in_order(commands: &Commands, node: &Node, lane: &[(CommandId, R
         Err(error) => {
             tracing::error!(%error, "deletes did not come to their end");
             let mut ledger = commands.ledger();
-            lane.iter().for_each(|(id, _)| ledger.give_up(*id));
+            lane.iter().for_each(|removal| ledger.give_up(removal.id));
         }
     }
 }

@@ -72,7 +72,7 @@ mod tests {
     fn command(id: u64) -> Command {
         Command {
             id: CommandId(id),
-            action: CommandAction::Delete(ReplicaEntry {
+            action: CommandAction::Trim(ReplicaEntry {
                 hash: ContentHash::EMPTY,
                 generation: Generation(1),
             }),

@@ -13,6 +13,7 @@ mod rebuild;
 mod tests;
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use richardstore_failpoint::failpoint;
@@ -119,6 +120,15 @@ impl Volume {
         failpoint("datanode-indexed");
         self.changed.notify_one();
         Ok(meta)
+    }
+
+    /// Hands every replica in the directory to `visit`, until it breaks off. Those that cannot be read are left out.
+    pub(crate) fn walk(
+        &self,
+        visit: &mut dyn FnMut(ReplicaMeta) -> ControlFlow<()>,
+    ) -> Result<(), VolumeError> {
+        self.store.walk(visit)?;
+        Ok(())
     }
 
     /// Removes the replica unless it is newer than `entry` says (I4).

@@ -243,6 +243,7 @@ impl NameNode for Service {
             next_sequence,
             full_report_wanted: true,
             heartbeat_interval_ms: 20,
+            deletes_wanted: false,
         }))
     }
 
@@ -272,6 +273,7 @@ impl NameNode for Service {
             more_commands: false,
             full_report_wanted: wanted,
             active: true,
+            ..wire::HeartbeatResponse::default()
         }))
     }
 

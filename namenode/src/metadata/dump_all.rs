@@ -10,6 +10,7 @@ use richardstore_proto::{ClusterId, Generation};
 use super::codec;
 use super::dump::{Table, UnknownTable, Visit, emit};
 use super::dump_lines::{HeaderLine, TableLine, TrailerLine};
+use super::dump_reader::DumpSummary;
 use super::recovery::Recovery;
 use super::tables::{META, META_CLUSTER, META_SCHEMA, ViewError};
 use super::view::{View, guarded};
@@ -95,6 +96,14 @@ impl View {
         let blake3 = hasher.finalize().to_hex().to_string().into();
         let _ = emit(&TrailerLine { lines, blake3 }, visit)?;
         Ok(())
+    }
+
+    /// What there is, in a few numbers.
+    ///
+    /// # Errors
+    /// As all methods of this type.
+    pub fn summary(&self) -> Result<DumpSummary, ViewError> {
+        Ok(DumpSummary::of(&self.header()?))
     }
 
     pub(super) fn header(&self) -> Result<HeaderLine, ViewError> {

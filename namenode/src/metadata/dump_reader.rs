@@ -95,6 +95,15 @@ pub fn verify_dump(input: impl BufRead) -> Result<DumpSummary, DumpError> {
     Ok(DumpSummary::of(&header))
 }
 
+/// What the header of a dump of everything says. Nothing else of it is read.
+///
+/// # Errors
+/// [`DumpError`].
+pub fn read_summary(input: impl BufRead) -> Result<DumpSummary, DumpError> {
+    let (_, header) = DumpReader::begin(input)?;
+    Ok(DumpSummary::of(&header))
+}
+
 /// A record of a dump.
 pub(super) enum Row {
     Node(NodeRecord),

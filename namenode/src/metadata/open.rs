@@ -26,7 +26,7 @@ pub(super) const CLUSTER: &str = "cluster.json";
 pub(super) const NEW_CLUSTER: &str = "cluster.json.new";
 pub(super) const LOCK: &str = "LOCK";
 /// Copies of the metadata.
-pub(super) const COPIES: &str = "copies";
+pub const COPIES: &str = "copies";
 
 /// Why there is no metadata to work with.
 #[derive(Debug, thiserror::Error)]

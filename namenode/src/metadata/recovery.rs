@@ -7,13 +7,14 @@
 //! is handed out from now on can be mistaken for something of then.
 
 use redb::{ReadableTable, Table};
-use richardstore_proto::{ContentHash, Generation, JournalEvent, Sequence};
+use richardstore_proto::{ContentHash, Generation, JournalEvent, RememberedDelete, Sequence};
 use serde::{Deserialize, Serialize};
 
 use super::batch::Batch;
 use super::codec;
-use super::tables::{Frame, META_LOADED, META_RECOVERY, ViewError};
-use crate::mutation::{MutationError, RecalledDelete, Reply};
+use super::tables::{DELETE_MARKERS, Frame, META, META_LOADED, META_RECOVERY, ViewError};
+use super::view::{View, guarded};
+use crate::mutation::{MutationError, Reply};
 use crate::record::{FileRecord, NodeIndex, Replica};
 
 /// How far counters of generations and commands leap: more than any namenode hands out between two copies.
@@ -60,6 +61,48 @@ impl Recovery {
         self.lost
             .iter()
             .any(|lost| lost.from <= generation && generation < lost.to)
+    }
+}
+
+impl View {
+    /// Whether this metadata was restored, and datanodes are to tell which deletes they remember.
+    ///
+    /// # Errors
+    /// As all methods of this type.
+    pub fn was_restored(&self) -> Result<bool, ViewError> {
+        guarded(|| Ok(Recovery::read(&self.table(META)?)?.is_some()))
+    }
+
+    /// The smallest marker of a delete that somebody besides this database may still have to know of: its tombstone is open,
+    /// or a copy that is kept does not know it. `oldest_copy` is up to where the oldest of those is settled; `None` where no
+    /// copies are taken.
+    ///
+    /// # Errors
+    /// As all methods of this type.
+    pub fn forget_deletes_before(
+        &self,
+        oldest_copy: Option<Generation>,
+    ) -> Result<Generation, ViewError> {
+        let next = Generation(self.counters()?.next_generation);
+        guarded(|| {
+            let markers = self.table(DELETE_MARKERS)?;
+            let open = markers.first()?.map(|(key, _)| Generation(key.value().0));
+            let open = open.map_or(next, |open| open.min(next));
+            let before = oldest_copy.map_or(open, |copy| copy.min(open));
+            let Some(recovery) = Recovery::read(&self.table(META)?)? else {
+                return Ok(before);
+            };
+            // Recalled deletes are old, and the copies from before they were recalled lack them all the same.
+            let lacks = match (recovery.recalled_at, oldest_copy) {
+                (Some(recalled_at), Some(copy)) => copy <= recalled_at,
+                _ => false,
+            };
+            let lost = recovery.lost.iter().map(|lost| lost.from).min();
+            Ok(match lost {
+                Some(lost) if lacks => before.min(lost),
+                _ => before,
+            })
+        })
     }
 }
 
@@ -152,7 +195,7 @@ impl Batch<'_> {
     /// known, and replicas of it that come later are answered with a delete.
     pub fn recall_deletes(
         &mut self,
-        deletes: &[RecalledDelete],
+        deletes: &[RememberedDelete],
         now_ms: u64,
     ) -> Result<Reply, MutationError> {
         let Some(mut recovery) = Recovery::read(&self.tables.meta)? else {
@@ -173,7 +216,7 @@ impl Batch<'_> {
         Ok(Reply::Done)
     }
 
-    fn recall(&mut self, delete: &RecalledDelete) -> Result<bool, MutationError> {
+    fn recall(&mut self, delete: &RememberedDelete) -> Result<bool, MutationError> {
         if self
             .recalled(&delete.hash)?
             .is_some_and(|known| known >= delete.generation)
@@ -187,7 +230,11 @@ impl Batch<'_> {
         Ok(true)
     }
 
-    fn delete_again(&mut self, delete: &RecalledDelete, now_ms: u64) -> Result<(), MutationError> {
+    fn delete_again(
+        &mut self,
+        delete: &RememberedDelete,
+        now_ms: u64,
+    ) -> Result<(), MutationError> {
         let Some(record) = self.file(&delete.hash)? else {
             return Ok(());
         };

@@ -4,7 +4,7 @@ use richardstore_failpoint::failpoint;
 use richardstore_proto::wire::{self, WireError};
 use richardstore_proto::{
     Command, CommandAction, CommandId, CommandOutcome, ErrorCode, EventKind, Generation,
-    ReplicaEntry, StoreError,
+    RememberedDelete, ReplicaEntry, StoreError,
 };
 
 use crate::delivery::retry_at_ms;
@@ -231,17 +231,21 @@ fn action(
     }
     match record.action.clone() {
         CommandRecordAction::Delete { hash, generation } => {
-            Ok(Some(CommandAction::Delete(ReplicaEntry {
+            let tombstone = view.tombstone(&hash)?;
+            // One without a tombstone is as young as can be: it is remembered longer than needed.
+            let marker = match tombstone {
+                Some(tombstone) => tombstone.marker,
+                None => view.summary()?.next_generation,
+            };
+            Ok(Some(CommandAction::Delete(RememberedDelete {
                 hash,
                 generation,
+                marker,
             })))
         }
         CommandRecordAction::Trim {
             hash, generation, ..
-        } => Ok(Some(CommandAction::Delete(ReplicaEntry {
-            hash,
-            generation,
-        }))),
+        } => Ok(Some(CommandAction::Trim(ReplicaEntry { hash, generation }))),
         CommandRecordAction::Quarantine {
             hash, generation, ..
         } => Ok(Some(CommandAction::Quarantine(ReplicaEntry {

@@ -12,6 +12,7 @@ mod events;
 mod files;
 mod nodes;
 mod operators;
+mod recovery;
 mod removal;
 mod reports;
 mod writes;
@@ -26,6 +27,7 @@ use richardstore_proto::{ErrorCode, StoreError, wire};
 use tonic::{Request, Response, Status};
 
 pub use admin::AdminService;
+pub use recovery::RecoveryService;
 
 use crate::mutation::Reply;
 use crate::shared::Shared;

@@ -85,6 +85,7 @@ pub async fn register(
         // Always: where both sides agree it costs one small message, and what happened while they were apart is unknown.
         full_report_wanted: true,
         heartbeat_interval_ms: shared.config.heartbeat_interval_ms,
+        deletes_wanted: shared.metadata.view()?.was_restored()?,
     })
 }
 
@@ -99,6 +100,8 @@ pub async fn heartbeat(
     let mut response = wire::HeartbeatResponse {
         cluster_id: shared.metadata.cluster_id().to_string(),
         namenode_epoch: shared.epoch.0,
+        forget_deletes_before: shared.copies.forget_deletes_before().0,
+        newest_copy: shared.copies.shelved().map(Into::into),
         ..wire::HeartbeatResponse::default()
     };
     let Some(index) = shared.session(&node_id, SessionEpoch(request.session_epoch))? else {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::DatanodeConfig;
 use crate::identity::Identity;
 use crate::membership::Membership;
+use crate::memory::Memory;
 use crate::volume::Volume;
 
 const INTERVAL: Duration = Duration::from_secs(1000);
@@ -34,6 +35,7 @@ fn start(directory: &Path, clock: &Arc<ManualClock>) -> Arc<Node> {
     volume.rebuild(&CancellationToken::new()).unwrap();
     let identity = Identity::begin_session(directory, environment.entropy.as_ref()).unwrap();
     let membership = Membership::new(directory.to_owned(), identity);
+    let memory = Memory::open(directory).unwrap();
     let address = "127.0.0.1:1".to_owned();
     Arc::new(Node::new(
         config,
@@ -41,6 +43,7 @@ fn start(directory: &Path, clock: &Arc<ManualClock>) -> Arc<Node> {
         address,
         Arc::new(volume),
         membership,
+        Arc::new(memory),
     ))
 }
 

@@ -4,9 +4,9 @@ use super::super::open::{DATABASE, NEW_DATABASE, open_directory};
 use super::super::view::View;
 use super::super::{DumpOf, Table};
 use super::*;
-use crate::mutation::{Mutation, RecalledDelete, Reply};
+use crate::mutation::{Mutation, Reply};
 use crate::record::{CommandRecordAction, NodeIndex};
-use richardstore_proto::NamenodeEpoch;
+use richardstore_proto::{NamenodeEpoch, RememberedDelete};
 use richardstore_runtime::SystemEntropy;
 use std::ops::ControlFlow;
 
@@ -202,7 +202,7 @@ fn recover(fixture: &Fixture) {
 
 fn recall(file: u8, up_to: u64, marker: u64) -> Mutation {
     Mutation::RecallDeletes {
-        deletes: vec![RecalledDelete {
+        deletes: vec![RememberedDelete {
             hash: hash(file),
             generation: generation(up_to),
             marker: generation(marker),

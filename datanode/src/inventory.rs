@@ -1,0 +1,188 @@
+//! [`InventoryService`]: everything a datanode has to tell a namenode that lost its metadata, streamed and read only.
+//!
+//! It is read from the directory and not from the index: the directory is the truth (I9).
+
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use richardstore_proto::wire::data_node_inventory_server::DataNodeInventory;
+use richardstore_proto::wire::inventory_part::Part;
+use richardstore_proto::wire::{self, to_bytes};
+use richardstore_proto::{ErrorCode, Generation, StoreError};
+use richardstore_runtime::Offload;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::node::Node;
+
+/// Records in one message.
+const PAGE: usize = 4096;
+/// Messages that wait for the reader.
+const PAGES_AHEAD: usize = 2;
+
+type Answer = Result<wire::InventoryPart, Status>;
+
+/// The calls of a rebuild.
+pub(crate) struct InventoryService {
+    node: Arc<Node>,
+}
+
+impl InventoryService {
+    pub fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+}
+
+#[tonic::async_trait]
+impl DataNodeInventory for InventoryService {
+    type InventoryStream = Pin<Box<dyn Stream<Item = Answer> + Send>>;
+
+    async fn inventory(
+        &self,
+        request: Request<wire::InventoryRequest>,
+    ) -> Result<Response<Self::InventoryStream>, Status> {
+        let node = self.node.clone();
+        let room = node.admit_read()?;
+        let contents = request.into_inner().contents;
+        let offload = node.environment.offload;
+        let ahead = match offload {
+            Offload::Threads => PAGES_AHEAD,
+            // Nothing could read while the walk holds the only thread.
+            Offload::Inline => Semaphore::MAX_PERMITS,
+        };
+        let (parts, received) = mpsc::channel(ahead);
+        let teller = Teller {
+            node: node.clone(),
+            parts: parts.clone(),
+            contents,
+            newest: Generation(0),
+            replicas: 0,
+        };
+        node.tasks.spawn(async move {
+            let told = offload.run(move || teller.tell()).await;
+            let failure = match told {
+                Ok(Ok(())) => None,
+                Ok(Err(failure)) => Some(failure),
+                Err(error) => Some(StoreError::new(ErrorCode::Internal, error.to_string())),
+            };
+            if let Some(failure) = failure {
+                // A reader that went away does not need to know.
+                let _ = parts.send(Err(failure.into())).await;
+            }
+            drop(room);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(received))))
+    }
+}
+
+/// One inventory on its way out, on a thread that may block.
+struct Teller {
+    node: Arc<Node>,
+    parts: mpsc::Sender<Answer>,
+    contents: bool,
+    newest: Generation,
+    replicas: u64,
+}
+
+impl Teller {
+    fn tell(mut self) -> Result<(), StoreError> {
+        let identity = self.identity();
+        if self.send(Part::Identity(identity)).is_break() {
+            return Ok(());
+        }
+        self.tell_deletes()?;
+        self.tell_replicas()?;
+        let _ = self.send(Part::End(wire::InventoryEnd {
+            newest_generation: self.newest.0,
+            replicas: self.replicas,
+        }));
+        Ok(())
+    }
+
+    fn identity(&self) -> wire::InventoryIdentity {
+        let identity = self.node.membership.identity();
+        let copy = self.node.memory.newest_copy();
+        wire::InventoryIdentity {
+            node: Some(self.node.info(Generation(0)).into()),
+            cluster_id: identity
+                .cluster_id
+                .map(|id| id.to_string())
+                .unwrap_or_default(),
+            session_epoch: identity.session_epoch.0,
+            namenode_epoch: identity.namenode_epoch.0,
+            namenode: self.node.config.namenode.clone(),
+            newest_copy: copy.map(Into::into),
+        }
+    }
+
+    fn tell_deletes(&mut self) -> Result<(), StoreError> {
+        let node = self.node.clone();
+        let mut page = Vec::new();
+        let read = node.memory.visit_deletes(&mut |delete| {
+            self.newest = self.newest.max(delete.generation).max(delete.marker);
+            if self.contents {
+                page.push(delete.into());
+            }
+            if page.len() < PAGE {
+                return ControlFlow::Continue(());
+            }
+            let deletes = std::mem::take(&mut page);
+            self.send(Part::Deletes(wire::RememberedDeletes { deletes }))
+        });
+        read.map_err(|error| StoreError::new(ErrorCode::Internal, error.to_string()))?;
+        if !page.is_empty() {
+            let _ = self.send(Part::Deletes(wire::RememberedDeletes { deletes: page }));
+        }
+        Ok(())
+    }
+
+    fn tell_replicas(&mut self) -> Result<(), StoreError> {
+        let node = self.node.clone();
+        let mut page = Vec::new();
+        node.volume.walk(&mut |meta| {
+            self.newest = self.newest.max(meta.generation);
+            self.replicas += 1;
+            if self.contents {
+                page.push(wire::HeldReplica {
+                    hash: to_bytes(meta.hash.as_bytes()),
+                    size: meta.size,
+                    blake3_root: to_bytes(meta.blake3_root.as_bytes()),
+                    generation: meta.generation.0,
+                });
+            }
+            if page.len() < PAGE {
+                return ControlFlow::Continue(());
+            }
+            let replicas = std::mem::take(&mut page);
+            self.send(Part::Replicas(wire::HeldReplicas { replicas }))
+        })?;
+        if !page.is_empty() {
+            let _ = self.send(Part::Replicas(wire::HeldReplicas { replicas: page }));
+        }
+        Ok(())
+    }
+
+    /// Waits until there is room. Breaks when the reader is gone or the datanode stops.
+    fn send(&self, part: Part) -> ControlFlow<()> {
+        let part = Ok(wire::InventoryPart { part: Some(part) });
+        let part = match self.parts.try_send(part) {
+            Ok(()) => return ControlFlow::Continue(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => return ControlFlow::Break(()),
+            Err(mpsc::error::TrySendError::Full(part)) => part,
+        };
+        let stopping = self.node.tasks.stopping();
+        let sent = tokio::runtime::Handle::current().block_on(async {
+            tokio::select! {
+                () = stopping.cancelled() => false,
+                sent = self.parts.send(part) => sent.is_ok(),
+            }
+        });
+        match sent {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    }
+}
