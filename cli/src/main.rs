@@ -11,6 +11,7 @@ mod progress;
 mod role;
 mod session;
 mod signals;
+mod store_shelf;
 
 use std::process::ExitCode;
 use std::time::Duration;

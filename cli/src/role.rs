@@ -1,6 +1,7 @@
 //! [`Role`]: a running namenode, datanode or gateway, and how a process of one or many of them lives and ends.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -11,6 +12,8 @@ use richardstore_namenode::{Namenode, NamenodeConfig, NamenodeError};
 use richardstore_runtime::Environment;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use crate::store_shelf::StoreShelf;
 
 /// What each kind of role gets of the five seconds in which a process ends. Roles get up to a second more to cut what they
 /// could not drain.
@@ -35,6 +38,7 @@ impl Role {
     /// Starts a namenode.
     pub async fn namenode(config: NamenodeConfig) -> Result<Self, NamenodeError> {
         let started = Box::pin(Namenode::start(config, Environment::system())).await?;
+        started.set_copy_shelf(Arc::new(StoreShelf::new(&started.address().to_string())));
         Ok(Self::Namenode(started))
     }
 

@@ -8,6 +8,7 @@
 mod admin;
 mod client;
 mod content_hasher;
+mod copies;
 mod error;
 mod events;
 mod get;
@@ -20,6 +21,7 @@ mod wishes;
 pub use admin::{ClusterReport, RepairFigures, ReplicaCounts, WhyReport};
 pub use client::{Client, ClientConfig};
 pub use content_hasher::{ContentDigest, ContentHasher};
+pub use copies::TakenCopy;
 pub use error::{ClientError, SourceError};
 pub use events::{EventBatch, EventPosition, ParsePositionError};
 pub use get::{GetOptions, GetStream};

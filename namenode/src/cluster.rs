@@ -307,6 +307,15 @@ impl Cluster {
         census
     }
 
+    /// Of the members, those whose reports are fresh, or that are expected to be away.
+    pub fn reported(&self) -> u64 {
+        let reported = self.nodes.values().filter(|node| {
+            let reported = node.registered && node.report.is_fresh();
+            node.admin != NodeAdmin::Decommissioned && (reported || node.is_expected_away())
+        });
+        u64::try_from(reported.count()).unwrap_or(u64::MAX)
+    }
+
     /// Of the members, those that are not dead, or are expected to be away: that they are is no sign of an outage.
     pub fn there(&self, now_ms: u64) -> u64 {
         let there = self.nodes.values().filter(|node| {

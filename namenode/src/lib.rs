@@ -32,8 +32,9 @@ mod why;
 pub use config::{ConfigError, NamenodeConfig};
 pub use copies::CopyShelf;
 pub use metadata::{
-    Counts, DumpError, DumpOf, DumpSummary, LoadError, Metadata, MetadataOptions, OpenError,
-    RepairUnderWay, Table, UnknownTable, View, ViewError, load, open_offline, verify_dump,
+    Counts, DumpError, DumpOf, DumpSummary, HeldReplica, LoadError, Metadata, MetadataOptions,
+    OpenError, Rebuild, RepairUnderWay, Seen, Table, UnknownTable, View, ViewError, load,
+    open_offline, verify_dump,
 };
 pub use mutation::{CommandEnd, Mutation, MutationError, Reply};
 pub use namenode::{Namenode, NamenodeError};

@@ -211,6 +211,9 @@ async fn prepare(
         cluster.set_maintenance(index, Some(until_ms));
     }
     let mut soft = SoftState::at_start(cluster);
+    if view.was_restored()? {
+        soft.wait_for_reports();
+    }
     for index in view.removed_nodes()?.into_keys() {
         let left = |node: &NodeRecord| node.replicas > 0 || node.commands > 0;
         if view.node(index)?.is_some_and(|node| left(&node)) {

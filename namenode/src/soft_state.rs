@@ -30,6 +30,7 @@ pub struct SoftState {
     /// How far the removal of nodes is.
     pub removals: Removals,
     outage: Outage,
+    waits_for_reports: bool,
     ticked_ms: u64,
 }
 
@@ -58,8 +59,14 @@ impl SoftState {
             events: EventLog::default(),
             removals: Removals::default(),
             outage: Outage::default(),
+            waits_for_reports: false,
             ticked_ms: 0,
         }
+    }
+
+    /// The metadata was restored: what nodes hold is known from their reports only, so safe mode lasts until those came.
+    pub fn wait_for_reports(&mut self) {
+        self.waits_for_reports = true;
     }
 
     /// Event: a node registered. `true` when safe mode ended by it.
@@ -180,7 +187,11 @@ impl SoftState {
 
     fn observe(&mut self, now_ms: u64) -> bool {
         let census = self.cluster.census(now_ms);
-        self.safe_mode.observe(census.back, census.members, now_ms)
+        let back = match self.waits_for_reports {
+            true => self.cluster.reported(),
+            false => census.back,
+        };
+        self.safe_mode.observe(back, census.members, now_ms)
     }
 }
 

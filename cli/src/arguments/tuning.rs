@@ -41,6 +41,16 @@ pub struct NamenodeTuning {
     /// Bytes a second that repair copies from and to each datanode; 0 makes no copies
     #[arg(long, env = "RICHARDSTORE_REPAIR_BYTES_PER_SECOND", default_value = "100MiB", value_parser = parse_byte_count, value_name = "BYTES")]
     repair_bytes_per_second: u64,
+    /// How often the metadata is copied, into the directory and into the store; 0 never does
+    #[arg(
+        long,
+        env = "RICHARDSTORE_COPY_INTERVAL_MS",
+        default_value_t = 3_600_000
+    )]
+    copy_interval_ms: u64,
+    /// Copies of the metadata that are kept
+    #[arg(long, env = "RICHARDSTORE_COPIES_KEPT", default_value_t = 24)]
+    copies_kept: usize,
     /// Memory for the database's cache
     #[arg(long, env = "RICHARDSTORE_CACHE", default_value = "64MiB", value_parser = parse_byte_count, value_name = "BYTES")]
     cache: u64,
@@ -140,6 +150,8 @@ impl NamenodeTuning {
             stale_after_ms: self.stale_after_ms,
             dead_after_ms: self.dead_after_ms,
             write_timeout_ms: self.write_timeout_ms,
+            copy_interval_ms: self.copy_interval_ms,
+            copies_kept: self.copies_kept,
             repair_bytes_per_second: self.repair_bytes_per_second,
             cache_bytes: usize::try_from(self.cache).unwrap_or(usize::MAX),
             reserve_bytes: self.metadata_reserve,

@@ -13,5 +13,6 @@ pub mod health;
 pub mod ls;
 pub mod namenode;
 pub mod put;
+pub mod rebuild;
 pub mod rm;
 pub mod stat;

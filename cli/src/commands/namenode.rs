@@ -3,17 +3,21 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::rebuild::{self, RebuildArguments};
 use crate::arguments::{Listen, NAMENODE_PORT, NamenodeTuning};
 use crate::output::Output;
 use crate::role::{Role, run_until_stopped, unless_stopped};
 
 /// Where and how.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct NamenodeArguments {
+    #[command(subcommand)]
+    command: Option<NamenodeCommand>,
     /// Where the metadata lies
     #[arg(
         long,
@@ -27,12 +31,21 @@ pub struct NamenodeArguments {
     tuning: NamenodeTuning,
 }
 
+#[derive(Debug, Subcommand)]
+enum NamenodeCommand {
+    /// Make the metadata anew, from a copy, from the datanodes, or from both
+    Rebuild(RebuildArguments),
+}
+
 /// Runs it until it is told to stop.
 pub async fn run(
     arguments: NamenodeArguments,
     output: Output,
     stop: CancellationToken,
 ) -> Result<()> {
+    if let Some(NamenodeCommand::Rebuild(arguments)) = arguments.command {
+        return rebuild::run(arguments, output, stop).await;
+    }
     let listen = arguments.listen.resolve(NAMENODE_PORT);
     let mut config = arguments.tuning.config(arguments.dir, listen);
     config.advertise = arguments.listen.advertise;

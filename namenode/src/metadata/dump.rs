@@ -127,7 +127,7 @@ impl View {
         guarded(|| match table {
             Table::Files => self.dump_files(&NodeNames::of(&nodes), visit),
             Table::Replicas => self.dump_replicas(&NodeNames::of(&nodes), visit),
-            Table::Nodes => dump_nodes(&nodes, visit),
+            Table::Nodes => self.dump_nodes(&nodes, visit),
             Table::Tombstones => self.dump_tombstones(&NodeNames::of(&nodes), visit),
             Table::Commands => self.dump_commands(&NodeNames::of(&nodes), visit),
             Table::Writes => self.dump_writes(&NodeNames::of(&nodes), visit),
@@ -293,6 +293,33 @@ impl View {
         Ok(())
     }
 
+    fn dump_nodes(&self, nodes: &[NodeRecord], visit: Visit<'_>) -> Result<(), ViewError> {
+        let (removed, away) = (self.removed_nodes()?, self.maintenance()?);
+        for node in nodes {
+            let line = NodeLine {
+                node: node.node_id,
+                index: node.index.0,
+                name: node.name.as_str().into(),
+                address: node.address.as_str().into(),
+                rack: node.rack.as_str().into(),
+                admin: node.admin,
+                session_epoch: node.session_epoch.0,
+                journal_id: node.journal_id,
+                next_sequence: node.next_sequence.0,
+                registered_ms: node.registered_ms,
+                replicas: node.replicas,
+                bytes: node.bytes,
+                commands: node.commands,
+                removed_ms: removed.get(&node.index).map(|removed| removed.removed_ms),
+                away_until_ms: away.get(&node.index).copied(),
+            };
+            if emit(&line, visit)?.is_break() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     fn dump_meta(&self, visit: Visit<'_>) -> Result<(), ViewError> {
         let meta = self.table(META)?;
         let row = |key: &str| {
@@ -324,30 +351,6 @@ impl View {
         }
         Ok(())
     }
-}
-
-fn dump_nodes(nodes: &[NodeRecord], visit: Visit<'_>) -> Result<(), ViewError> {
-    for node in nodes {
-        let line = NodeLine {
-            node: node.node_id,
-            index: node.index.0,
-            name: node.name.as_str().into(),
-            address: node.address.as_str().into(),
-            rack: node.rack.as_str().into(),
-            admin: node.admin,
-            session_epoch: node.session_epoch.0,
-            journal_id: node.journal_id,
-            next_sequence: node.next_sequence.0,
-            registered_ms: node.registered_ms,
-            replicas: node.replicas,
-            bytes: node.bytes,
-            commands: node.commands,
-        };
-        if emit(&line, visit)?.is_break() {
-            return Ok(());
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn emit(line: &impl Serialize, visit: Visit<'_>) -> Result<ControlFlow<()>, ViewError> {

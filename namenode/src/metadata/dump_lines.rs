@@ -58,6 +58,12 @@ pub(super) struct NodeLine<'a> {
     pub replicas: u64,
     pub bytes: u64,
     pub commands: u64,
+    /// Set where the operator removed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_ms: Option<u64>,
+    /// Set where it is expected to be away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away_until_ms: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]

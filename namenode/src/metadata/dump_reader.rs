@@ -106,12 +106,19 @@ pub fn read_summary(input: impl BufRead) -> Result<DumpSummary, DumpError> {
 
 /// A record of a dump.
 pub(super) enum Row {
-    Node(NodeRecord),
+    Node(NodeRecord, Aside),
     File(ContentHash, FileRecord),
     Tombstone(ContentHash, TombstoneRecord),
     Command(NodeIndex, CommandId, CommandRecord),
     Write(Generation, WriteRecord),
     Recalled(ContentHash, Generation),
+}
+
+/// What is known of a node beside its record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Aside {
+    pub removed_ms: Option<u64>,
+    pub away_until_ms: Option<u64>,
 }
 
 /// Records of one table.
@@ -285,6 +292,10 @@ impl<R: BufRead> DumpReader<R> {
 
     fn node(&mut self, length: usize) -> Result<(Vec<u8>, Row), DumpError> {
         let line: NodeLine<'_> = self.parse(length)?;
+        let aside = Aside {
+            removed_ms: line.removed_ms,
+            away_until_ms: line.away_until_ms,
+        };
         let record = NodeRecord {
             node_id: line.node,
             index: NodeIndex(line.index),
@@ -303,7 +314,8 @@ impl<R: BufRead> DumpReader<R> {
         if self.nodes.insert(record.node_id, record.index).is_some() {
             return Err(self.damaged("a second node of this id"));
         }
-        Ok((record.index.0.to_be_bytes().to_vec(), Row::Node(record)))
+        let key = record.index.0.to_be_bytes().to_vec();
+        Ok((key, Row::Node(record, aside)))
     }
 
     fn file(&self, length: usize) -> Result<(Vec<u8>, Row), DumpError> {

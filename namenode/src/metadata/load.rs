@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use super::batch::Batch;
 use super::codec;
 use super::dump_lines::HeaderLine;
-use super::dump_reader::{DumpError, DumpReader, DumpSummary, Row};
+use super::dump_reader::{Aside, DumpError, DumpReader, DumpSummary, Row};
 use super::ledger::LedgerFailure;
 use super::new_database::NewDatabase;
 use super::open::OpenError;
 use super::tables::{META_LOADED, ViewError};
 use crate::mutation::MutationError;
-use crate::record::NodeRecord;
+use crate::record::{NodeRecord, RemovedNode};
 
 /// Records in one transaction.
 const ROWS_A_TRANSACTION: usize = 20_000;
@@ -78,7 +78,7 @@ pub(super) fn load_unnamed(
         while rows.len() < ROWS_A_TRANSACTION
             && let Some(row) = reader.next()?
         {
-            if let Row::Node(node) = &row {
+            if let Row::Node(node, _) = &row {
                 nodes.push(node.clone());
             }
             rows.push(row);
@@ -99,13 +99,7 @@ pub(super) fn load_unnamed(
 
 fn insert(batch: &mut Batch<'_>, row: Row) -> Result<(), MutationError> {
     match row {
-        Row::Node(node) => batch.add_node(NodeRecord {
-            // Counted along with what it holds.
-            replicas: 0,
-            bytes: 0,
-            commands: 0,
-            ..node
-        })?,
+        Row::Node(node, aside) => insert_node(batch, node, aside)?,
         Row::File(hash, record) => batch.replace_file(&hash, None, Some(&record))?,
         Row::Tombstone(hash, record) => batch.replace_tombstone(&hash, None, Some(&record))?,
         Row::Command(node, id, record) => batch.insert_command(node, id, &record)?,
@@ -118,6 +112,28 @@ fn insert(batch: &mut Batch<'_>, row: Row) -> Result<(), MutationError> {
                 .recalled_deletes
                 .insert(hash.as_bytes(), frame.as_slice())?;
         }
+    }
+    Ok(())
+}
+
+fn insert_node(batch: &mut Batch<'_>, node: NodeRecord, aside: Aside) -> Result<(), MutationError> {
+    let index = node.index.0;
+    batch.add_node(NodeRecord {
+        // Counted along with what it holds.
+        replicas: 0,
+        bytes: 0,
+        commands: 0,
+        ..node
+    })?;
+    if let Some(removed_ms) = aside.removed_ms {
+        let frame = codec::encode("removed node", &RemovedNode { removed_ms })?;
+        let removed = &mut batch.tables.removed_nodes;
+        removed.insert(index, frame.as_slice())?;
+    }
+    if let Some(away_until_ms) = aside.away_until_ms {
+        let frame = codec::encode("maintenance", &away_until_ms)?;
+        let away = &mut batch.tables.maintenance;
+        away.insert(index, frame.as_slice())?;
     }
     Ok(())
 }

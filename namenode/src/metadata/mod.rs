@@ -4,7 +4,8 @@
 //! - `apply` and the files named after nouns (`files`, `writes`, `nodes`, `removal`, `reports`, `commands`, `tombstones`) decide, on a
 //!   `batch` of open `tables` inside one write transaction. `codec` is how records lie on disk.
 //! - `derived` keeps reverse index, digests and counters in step with the files.
-//! - `dump_all` writes everything as lines, `dump_reader` reads and `load` loads them; `recovery` is what comes back after that.
+//! - `dump_all` writes everything as lines, `dump_reader` reads and `load` loads them; `recovery` is what comes back after that,
+//!   `rebuild` does it without a running namenode.
 //! - `offline` reads the file of a namenode that is down.
 //! - `ledger` runs batches durably, while the disk has `room`; `open` finds or makes the `database`; `view`, `repair_view`, `admin_view` and `dump` read snapshots.
 
@@ -28,6 +29,7 @@ mod new_database;
 mod nodes;
 mod offline;
 mod open;
+mod rebuild;
 mod recovery;
 mod removal;
 mod repair_view;
@@ -57,6 +59,7 @@ pub use handle::{Metadata, MetadataOptions};
 pub use load::{LoadError, load};
 pub use offline::open_offline;
 pub use open::{COPIES, OpenError};
+pub use rebuild::{HeldReplica, Rebuild, Seen};
 pub use repair_view::{RepairUnderWay, WalkedFiles};
 pub use room::Tight;
 pub use tables::ViewError;

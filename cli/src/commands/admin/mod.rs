@@ -1,5 +1,6 @@
 //! `admin`: what an operator does to a running cluster.
 
+mod backup;
 mod decommission;
 mod dump;
 mod dump_file;
@@ -25,6 +26,8 @@ pub struct AdminArguments {
 
 #[derive(Debug, Subcommand)]
 enum AdminCommand {
+    /// Take a copy of the metadata now
+    Backup(backup::BackupArguments),
     /// Move all files off a datanode, so that it can be taken away
     Decommission(decommission::DecommissionArguments),
     /// Print metadata as JSON lines, from a running namenode or from the file of one that is down
@@ -48,6 +51,7 @@ enum AdminCommand {
 /// Does it.
 pub async fn run(arguments: AdminArguments, output: Output, stop: CancellationToken) -> Result<()> {
     match arguments.command {
+        AdminCommand::Backup(arguments) => backup::run(arguments, output, stop).await,
         AdminCommand::Decommission(arguments) => decommission::run(arguments, output, stop).await,
         AdminCommand::Dump(arguments) => dump::run(arguments, stop).await,
         AdminCommand::Load(arguments) | AdminCommand::Restore(arguments) => {

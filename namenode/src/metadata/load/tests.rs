@@ -45,6 +45,12 @@ fn filled() -> Fixture {
         keep: vec![NodeIndex(3)],
     };
     fixture.apply(command(quarantine)).unwrap();
+    fixture
+        .apply(Mutation::SetMaintenance {
+            index: NodeIndex(2),
+            until_ms: Some(NOW + 5),
+        })
+        .unwrap();
     let write = fixture.allocate();
     fixture.added(3, 99, write.0);
     fixture
