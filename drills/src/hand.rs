@@ -24,6 +24,10 @@ const NAMENODE_IDENTITY: &str = "cluster.json";
 const FILLER: &str = "drill-filler";
 /// A larger disk is taken for one that a node shares with others.
 const LARGEST_FILLED_BYTES: u64 = 16 << 30;
+/// What a filesystem keeps in its own root, which is not ours and may not even be readable.
+const OF_THE_FILESYSTEM: &str = "lost+found";
+/// Whoever runs in a directory goes on making files while it is emptied.
+const MOST_ATTEMPTS: u32 = 20;
 /// Larger identities are none.
 const MAX_IDENTITY_BYTES: u64 = 64 << 10;
 
@@ -157,7 +161,8 @@ impl Hand {
             );
         }
         let is_namenode = identity.ends_with(NAMENODE_IDENTITY);
-        let spared = |path: &Path| !is_namenode && path == identity;
+        let spared =
+            |path: &Path| path.ends_with(OF_THE_FILESYSTEM) || (!is_namenode && path == identity);
         for path in entries(&self.directory)? {
             if !spared(&path) {
                 remove(&path)?;
@@ -250,14 +255,20 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn remove(path: &Path) -> Result<()> {
-    let removed = match path.is_dir() && !path.is_symlink() {
-        true => fs::remove_dir_all(path),
-        false => fs::remove_file(path),
-    };
-    match removed {
-        // Whoever runs there tidies up at the same time.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.with_context(|| path.display().to_string()),
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let removed = match path.is_dir() && !path.is_symlink() {
+            true => fs::remove_dir_all(path),
+            false => fs::remove_file(path),
+        };
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error)
+                if error.kind() == io::ErrorKind::DirectoryNotEmpty && attempts < MOST_ATTEMPTS => {
+            }
+            removed => return removed.with_context(|| path.display().to_string()),
+        }
     }
 }
 
@@ -308,8 +319,10 @@ mod tests {
         let (directory, hand) = datanode();
         assert!(hand.wipe("d").is_err());
         assert!(directory.path().join(REPLICAS).exists());
+        fs::create_dir(directory.path().join(OF_THE_FILESYSTEM)).unwrap();
         hand.wipe("c").unwrap();
         assert!(!directory.path().join(REPLICAS).exists());
+        assert!(directory.path().join(OF_THE_FILESYSTEM).exists());
         assert!(directory.path().join(DATANODE_IDENTITY).exists());
         let empty = tempfile::tempdir().unwrap();
         assert!(Hand::new(empty.path()).wipe("c").is_err());

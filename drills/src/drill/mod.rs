@@ -30,6 +30,8 @@ pub enum Drill {
     NamenodeRestart,
     /// The namenode is killed three times while files are uploaded and deleted.
     NamenodeKillUnderLoad,
+    /// The disk of the namenode is empty, and its metadata made anew from the datanodes.
+    NamenodeLost,
     /// A datanode is killed and given up.
     DatanodeLoss,
     /// A datanode comes back after files were deleted and repaired without it.
@@ -74,6 +76,7 @@ impl Drill {
         match self {
             Self::NamenodeRestart => "namenode-restart",
             Self::NamenodeKillUnderLoad => "namenode-kill-under-load",
+            Self::NamenodeLost => "namenode-lost",
             Self::DatanodeLoss => "datanode-loss",
             Self::DatanodeReturn => "datanode-return",
             Self::DiskWipe => "disk-wipe",
@@ -93,6 +96,7 @@ impl Drill {
         match self {
             Self::NamenodeRestart => namenode::restart(scene).await,
             Self::NamenodeKillUnderLoad => namenode::kill_under_load(scene).await,
+            Self::NamenodeLost => namenode::lost(scene).await,
             Self::DatanodeLoss => datanode::loss(scene).await,
             Self::DatanodeReturn => datanode::come_back(scene).await,
             Self::DiskWipe => datanode::disk_wipe(scene).await,

@@ -12,6 +12,8 @@ use super::canaries::Canaries;
 use super::scene::Scene;
 use crate::{Content, Http, Node, Substrate};
 
+/// Files that are gone before the namenode is, and must not come back from the disks of datanodes.
+const DELETED: usize = 6;
 const KILLS: u64 = 3;
 const WORKERS: usize = 8;
 /// The load has this long to get going before each kill; the exact moment is drawn.
@@ -24,6 +26,16 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 pub(super) async fn restart<S: Substrate>(scene: &mut Scene<'_, S>) -> Result<Ending> {
     let since = Instant::now();
     scene.restart(Node::Namenode).await?;
+    scene.until_healthy().await?;
+    Ok(Ending::Recovered(since.elapsed()))
+}
+
+pub(super) async fn lost<S: Substrate>(scene: &mut Scene<'_, S>) -> Result<Ending> {
+    scene.delete(DELETED).await?;
+    let since = Instant::now();
+    scene.lose_namenode().await?;
+    scene.rebuild_namenode().await?;
+    scene.start(Node::Namenode).await?;
     scene.until_healthy().await?;
     Ok(Ending::Recovered(since.elapsed()))
 }

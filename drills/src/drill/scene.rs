@@ -35,6 +35,7 @@ pub struct Scene<'a, S> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Hurt {
     Full,
+    Lost,
     Down,
     Cut,
 }
@@ -112,6 +113,24 @@ impl<'a, S: Substrate> Scene<'a, S> {
         self.substrate.wipe(node, &cluster).await
     }
 
+    /// Empties the disk of the namenode, which is down then.
+    ///
+    /// # Errors
+    /// The substrate's.
+    pub async fn lose_namenode(&mut self) -> Result<()> {
+        self.hurt.insert((Hurt::Lost, Node::Namenode));
+        self.wipe(Node::Namenode).await
+    }
+
+    /// Makes its metadata anew from what the datanodes hold.
+    ///
+    /// # Errors
+    /// The substrate's.
+    pub async fn rebuild_namenode(&mut self) -> Result<()> {
+        self.say("its metadata is made anew from the datanodes");
+        self.undo(Hurt::Lost, Node::Namenode).await
+    }
+
     /// Takes it off the network.
     ///
     /// # Errors
@@ -179,6 +198,7 @@ impl<'a, S: Substrate> Scene<'a, S> {
     async fn undo(&mut self, hurt: Hurt, node: Node) -> Result<()> {
         match hurt {
             Hurt::Full => self.substrate.free(node).await?,
+            Hurt::Lost => self.substrate.rebuild_namenode().await?,
             Hurt::Down => self.substrate.start(node).await?,
             Hurt::Cut => self.substrate.reconnect(node).await?,
         }

@@ -10,6 +10,7 @@ use crate::Content;
 use crate::hand::ReplicaState;
 
 const GATEWAY_PORT: &str = "8080/tcp";
+const DATANODE_PORT: u16 = 9001;
 
 /// The containers of a compose project. The network has the project's name.
 #[derive(Debug)]
@@ -176,10 +177,47 @@ impl<R: Run> Substrate for Docker<R> {
         Ok(())
     }
 
-    /// The hand needs a container that runs; the process in it sees its directory go, and is killed.
+    /// By a container of the same image, since nothing can be run in one that is down.
     async fn wipe(&mut self, node: Node, cluster: &str) -> Result<()> {
-        self.hand(node, "wipe", &[cluster.to_owned()]).await?;
-        self.kill(node).await
+        self.kill(node).await?;
+        let container = self.container(node)?;
+        let image = self.inspect(&container, "{{.Config.Image}}").await?;
+        let run = [
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--volumes-from",
+            &container,
+            &image,
+        ];
+        let wipe = [remote_hand::COMMAND, "wipe", remote_hand::DATA, cluster];
+        self.docker.run(&[&run[..], &wipe].concat()).await?;
+        Ok(())
+    }
+
+    async fn rebuild_namenode(&mut self) -> Result<()> {
+        let namenode = self.container(Node::Namenode)?;
+        let image = self.inspect(&namenode, "{{.Config.Image}}").await?;
+        let addresses: Result<Vec<_>> = self
+            .datanodes()
+            .into_iter()
+            .map(|node| Ok(format!("{}:{DATANODE_PORT}", self.container(node)?)))
+            .collect();
+        let addresses = addresses?.join(",");
+        let network = self.project.clone();
+        let run = [
+            "run",
+            "--rm",
+            "--network",
+            &network,
+            "--volumes-from",
+            &namenode,
+            &image,
+        ];
+        let rebuild = remote_hand::rebuild(&addresses);
+        self.docker.run(&[&run[..], &rebuild].concat()).await?;
+        Ok(())
     }
 
     async fn fill_obstacle(&mut self, datanode: Node) -> Option<String> {
@@ -290,12 +328,33 @@ mod tests {
         let canaries = [Content::new(7, 100), Content::new(8, 200)];
         let found = docker.look(Node::Datanode(1), &canaries).await.unwrap();
         assert_eq!(found, [ReplicaState::Whole, ReplicaState::Absent]);
-        docker.wipe(Node::Namenode, "c-1").await.unwrap();
+        assert!(docker.look(Node::Datanode(2), &canaries).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_lost_namenode_is_made_anew_where_the_datanodes_can_be_asked() {
+        let image = "inspect --format {{.Config.Image}} p-namenode";
+        let mut docker = layout(&[(image, "richardstore:dev\n")]).await;
+        docker.rebuild_namenode().await.unwrap();
         assert_eq!(
             docker.docker.calls[1],
-            "exec p-namenode /richardstore drill-hand wipe /data c-1"
+            "run --rm --network p --volumes-from p-namenode richardstore:dev \
+             namenode rebuild --dir /data --from-datanodes p-datanode-1:9001,p-datanode-2:9001"
         );
-        assert_eq!(docker.docker.calls.last().unwrap(), "wait p-namenode");
-        assert!(docker.look(Node::Datanode(2), &canaries).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_disk_is_emptied_by_a_container_beside_the_one_that_is_down() {
+        let image = "inspect --format {{.Config.Image}} p-namenode";
+        let mut docker = layout(&[(image, "richardstore:dev\n")]).await;
+        docker.wipe(Node::Namenode, "c-1").await.unwrap();
+        assert_eq!(
+            docker.docker.calls[1..],
+            [
+                "wait p-namenode",
+                image,
+                "run --rm --network none --volumes-from p-namenode richardstore:dev drill-hand wipe /data c-1",
+            ]
+        );
     }
 }

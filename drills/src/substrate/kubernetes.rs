@@ -17,6 +17,7 @@ const OUTSIDE: &str = "http://127.0.0.1:8080";
 /// The policies of the manifests that allow something to a datanode.
 const ALLOWING: [&str; 2] = ["default", "datanode"];
 const CUT: &str = "drill-cut";
+const REBUILD: &str = "drill-rebuild";
 const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 const GONE_LIMIT: &str = "--timeout=120s";
 const ROLLED_OUT_LIMIT: &str = "--timeout=200s";
@@ -242,6 +243,34 @@ impl<R: Run> Substrate for Kubernetes<R> {
         self.kill(node).await
     }
 
+    async fn rebuild_namenode(&mut self) -> Result<()> {
+        let image = "jsonpath={.spec.template.spec.containers[0].image}";
+        let image = ["get", "statefulset", "namenode", "--output", image];
+        let image = self.kubectl.run(&image).await?;
+        let datanodes = self.datanodes().into_iter();
+        let addresses: Vec<_> = datanodes
+            .map(|node| format!("{node}.datanode:9001"))
+            .collect();
+        let pod = rebuild_pod(image.trim(), &addresses.join(",")).to_string();
+        // One that an interrupted drill left would be taken for this one.
+        self.run(&["delete", "pod", REBUILD, "--ignore-not-found"])
+            .await?;
+        self.kubectl
+            .feed(&["apply", "--filename", "-"], &pod)
+            .await?;
+        let done = "--for=jsonpath={.status.phase}=Succeeded";
+        let waited = self
+            .run(&["wait", done, &format!("pod/{REBUILD}"), ROLLED_OUT_LIMIT])
+            .await;
+        let log = self
+            .kubectl
+            .run(&["logs", REBUILD])
+            .await
+            .unwrap_or_default();
+        self.run(&["delete", "pod", REBUILD]).await?;
+        waited.with_context(|| format!("the namenode cannot be rebuilt: {}", log.trim()))
+    }
+
     async fn fill_obstacle(&mut self, datanode: Node) -> Option<String> {
         remote_hand::obstacle(self.hand(datanode, "fill-obstacle", &[]).await)
     }
@@ -255,6 +284,49 @@ impl<R: Run> Substrate for Kubernetes<R> {
         self.hand(datanode, "free", &[]).await?;
         Ok(())
     }
+}
+
+/// A pod on the namenode's claim. It is labelled as a datanode, because datanodes answer only those; their set does not take it for
+/// its own, since its name has no number.
+fn rebuild_pod(image: &str, addresses: &str) -> serde_json::Value {
+    serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": REBUILD,
+            "labels": {
+                "app.kubernetes.io/name": "richardstore",
+                "app.kubernetes.io/component": "datanode",
+            },
+        },
+        "spec": {
+            "automountServiceAccountToken": false,
+            "restartPolicy": "Never",
+            "securityContext": {
+                "runAsNonRoot": true,
+                "runAsUser": 10001,
+                "runAsGroup": 10001,
+                "fsGroup": 10001,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{
+                "name": "rebuild",
+                "image": image,
+                "imagePullPolicy": "IfNotPresent",
+                "args": remote_hand::rebuild(addresses),
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": [{"name": "data", "mountPath": remote_hand::DATA}],
+            }],
+            "volumes": [{
+                "name": "data",
+                "persistentVolumeClaim": {"claimName": "data-namenode-0"},
+            }],
+        },
+    })
 }
 
 /// The name of a node's pod.
@@ -350,6 +422,40 @@ mod tests {
                 format!("patch networkpolicy default --type=merge --patch {back}"),
                 format!("patch networkpolicy datanode --type=merge --patch {back}"),
                 "delete networkpolicy drill-cut --ignore-not-found".to_owned(),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_lost_namenode_is_made_anew_by_a_pod_on_its_claim() {
+        let image =
+            "get statefulset namenode --output jsonpath={.spec.template.spec.containers[0].image}";
+        let mut store = store(&[(image, "richardstore:dev")]).await;
+        store.rebuild_namenode().await.unwrap();
+        let calls = &store.kubectl.calls;
+        assert_eq!(calls[0], image);
+        assert_eq!(calls[1], "delete pod drill-rebuild --ignore-not-found");
+        let pod = calls[2].strip_prefix("apply --filename - < ").unwrap();
+        let pod: serde_json::Value = serde_json::from_str(pod).unwrap();
+        let container = &pod["spec"]["containers"][0];
+        assert_eq!(container["image"], "richardstore:dev");
+        let datanodes =
+            "datanode-0.datanode:9001,datanode-1.datanode:9001,datanode-2.datanode:9001";
+        let rebuild = [
+            "namenode",
+            "rebuild",
+            "--dir",
+            "/data",
+            "--from-datanodes",
+            datanodes,
+        ];
+        assert_eq!(container["args"], serde_json::json!(rebuild));
+        assert_eq!(
+            calls[3..],
+            [
+                "wait --for=jsonpath={.status.phase}=Succeeded pod/drill-rebuild --timeout=200s",
+                "logs drill-rebuild",
+                "delete pod drill-rebuild",
             ]
         );
     }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use super::{Node, Substrate};
@@ -258,6 +258,24 @@ impl Substrate for Local {
     async fn wipe(&mut self, node: Node, cluster: &str) -> Result<()> {
         self.kill(node).await?;
         self.hand(node)?.wipe(cluster)
+    }
+
+    async fn rebuild_namenode(&mut self) -> Result<()> {
+        let fronts = self.datanodes().into_iter();
+        let fronts = fronts.filter_map(|node| Some(self.seats.get(&node)?.front.address()));
+        let datanodes: Vec<_> = fronts.collect();
+        let namenode = self.seat(Node::Namenode)?;
+        let output = tokio::process::Command::new(&namenode.spec.binary)
+            .args(["namenode", "rebuild", "--dir"])
+            .arg(&namenode.directory)
+            .args(["--from-datanodes", &datanodes.join(",")])
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
     }
 
     async fn fill_obstacle(&mut self, _: Node) -> Option<String> {

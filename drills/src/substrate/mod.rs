@@ -62,6 +62,9 @@ pub trait Substrate {
     /// Empties the disk of a node that belongs to `cluster`. The node runs, and is down afterwards.
     async fn wipe(&mut self, node: Node, cluster: &str) -> Result<()>;
 
+    /// Makes the metadata of a namenode that is down and has lost its disk from what the datanodes hold.
+    async fn rebuild_namenode(&mut self) -> Result<()>;
+
     /// Why this datanode's disk cannot be filled up here; `None` where it can.
     async fn fill_obstacle(&mut self, datanode: Node) -> Option<String>;
 

@@ -21,6 +21,18 @@ pub fn arguments(verb: &str, more: &[String]) -> Vec<String> {
     first.into_iter().chain(more.iter().cloned()).collect()
 }
 
+/// The arguments of the binary that make the metadata anew from the datanodes at `addresses`.
+pub fn rebuild(addresses: &str) -> [&str; 6] {
+    [
+        "namenode",
+        "rebuild",
+        "--dir",
+        DATA,
+        "--from-datanodes",
+        addresses,
+    ]
+}
+
 /// One state a line, for each canary that was asked for.
 ///
 /// # Errors
