@@ -67,6 +67,7 @@ async fn an_interrupted_drill_puts_the_cluster_right_and_says_so() {
         .args(["--largest", "64KiB"])
         .stderr(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .unwrap();
@@ -78,7 +79,8 @@ async fn an_interrupted_drill_puts_the_cluster_right_and_says_so() {
     }
     let id = i32::try_from(child.id().unwrap()).unwrap();
     let id = rustix::process::Pid::from_raw(id).unwrap();
-    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    // As a terminal does it: everything that was started in the foreground hears it.
+    rustix::process::kill_process_group(id, rustix::process::Signal::INT).unwrap();
     tokio::io::AsyncReadExt::read_to_string(&mut said, &mut all)
         .await
         .unwrap();

@@ -37,11 +37,25 @@ impl ProcessSpec {
     /// # Errors
     /// When it ends before that, or is not ready in time; the end of its log is in the error.
     pub async fn start(&self, ready: &str) -> Result<Process> {
+        self.spawn(Command::new(&self.binary), ready).await
+    }
+
+    /// The same, in a process group of its own: an interrupt at the terminal is not for it.
+    ///
+    /// # Errors
+    /// As [`ProcessSpec::start`].
+    pub async fn start_apart(&self, ready: &str) -> Result<Process> {
+        let mut command = Command::new(&self.binary);
+        command.process_group(0);
+        self.spawn(command, ready).await
+    }
+
+    async fn spawn(&self, mut command: Command, ready: &str) -> Result<Process> {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(&self.log)?;
-        let mut child = Command::new(&self.binary)
+        let mut child = command
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

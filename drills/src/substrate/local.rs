@@ -173,7 +173,7 @@ impl Local {
         if seat.process.is_some() {
             return Ok(());
         }
-        let started = seat.spec.start("listening on").await;
+        let started = seat.spec.start_apart("listening on").await;
         let process = started.with_context(|| format!("{node} does not start"))?;
         let line = process.ready_line().rsplit(' ').next();
         let address = line.map(|word| word.trim_start_matches("http://").to_owned());
