@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test binary uses its own part of this
 
+pub mod admin;
 pub mod cluster;
 pub mod strace;
 pub mod workload;
