@@ -4,7 +4,7 @@ use std::io;
 
 use richardstore_client::ClientError;
 use richardstore_datanode::{DatanodeError, IdentityError, VolumeError};
-use richardstore_namenode::{DumpError, LoadError, NamenodeError, OpenError};
+use richardstore_namenode::{DumpError, LoadError, NamenodeError, OpenError, UpgradeError};
 use richardstore_proto::{ErrorCode, StoreError};
 use richardstore_store::OpenError as StoreOpenError;
 
@@ -17,6 +17,7 @@ Exit codes:
     3  no such file or datanode
     4  the store is not available now; trying again may help
     5  bytes that are not what their hash says
+    6  `admin fsck` found problems
   130  interrupted, or told to stop a second time
   A namenode or datanode that refuses its directory:
    20  the cluster is known, its database is missing
@@ -42,6 +43,8 @@ pub enum Exit {
     Unavailable,
     /// Bytes that are not what their hash says.
     Integrity,
+    /// A check went through and found something.
+    Problems,
     /// Interrupted by a signal.
     Interrupted,
     /// A role refused its directory; the numbers are the namenode's, which datanodes share.
@@ -52,6 +55,14 @@ pub enum Exit {
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 pub struct Interrupted;
+
+/// A check went through and found something.
+#[derive(Debug, thiserror::Error)]
+#[error("{count} problems were found")]
+pub struct ProblemsFound {
+    /// How many.
+    pub count: u64,
+}
 
 /// Some of the things a command was asked to do could not be done; each was reported when it failed.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +99,7 @@ impl Exit {
             Self::NotFound => 3,
             Self::Unavailable => 4,
             Self::Integrity => 5,
+            Self::Problems => 6,
             Self::Interrupted => 130,
             Self::Directory(code) => code,
         }
@@ -126,6 +138,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if cause.is::<Interrupted>() {
         return Some(Exit::Interrupted);
     }
+    if cause.is::<ProblemsFound>() {
+        return Some(Exit::Problems);
+    }
     if let Some(some) = cause.downcast_ref::<SomeFailed>() {
         return Some(some.first);
     }
@@ -134,6 +149,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if let Some(error) = cause.downcast_ref::<StoreError>() {
         return Some(error.code.into());
+    }
+    if let Some(UpgradeError::Open(error)) = cause.downcast_ref::<UpgradeError>() {
+        return Some(of_metadata(error));
     }
     if let Some(NamenodeError::Open(error)) = cause.downcast_ref::<NamenodeError>() {
         return Some(of_metadata(error));

@@ -70,6 +70,15 @@ impl Role {
         }
     }
 
+    /// Where it shows its metrics, if not at its own address.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Namenode(namenode) => namenode.metrics_address(),
+            Self::Datanode(datanode) => datanode.metrics_address(),
+            Self::Gateway(..) => None,
+        }
+    }
+
     /// Waits until it cannot go on, and says why.
     async fn failed(&self) -> anyhow::Error {
         match self {

@@ -1,8 +1,12 @@
-//! What operators ask of the namenode: [`ClusterReport`], [`WhyReport`].
+//! What operators ask: [`ClusterReport`], [`WhyReport`], [`CheckPart`] of the namenode, and a scrub of datanodes.
 
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use richardstore_proto::wire::data_node_admin_client::DataNodeAdminClient;
 use richardstore_proto::wire::name_node_admin_client::NameNodeAdminClient;
 use richardstore_proto::wire::{self, MAX_MESSAGE_BYTES};
-use richardstore_proto::{ContentHash, FileLocations, WireError};
+use richardstore_proto::{ContentHash, ErrorCode, FileLocations, StoreError, WireError};
 use serde::Serialize;
 use tonic::transport::Channel;
 
@@ -14,6 +18,8 @@ use crate::status::{ClusterInfo, FileStatus, NodeStatus, as_text};
 
 /// Datanodes, or sentences, in one answer at most.
 const MAX_LIST: usize = 10_000;
+/// For a datanode that has nothing to do for its answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// The cluster at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -124,6 +130,132 @@ impl Client {
     }
 }
 
+/// The totals of a check of all files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct CheckTotals {
+    /// Files looked at.
+    pub files: u64,
+    /// Their bytes, each file once.
+    pub bytes: u64,
+    /// As they should be.
+    pub healthy: u64,
+    /// Nobody who holds them is there.
+    pub missing: u64,
+    /// With a replica that was reported as bad.
+    pub damaged: u64,
+    /// Too few replicas count.
+    pub under_replicated: u64,
+    /// More than wanted count.
+    pub over_replicated: u64,
+    /// In fewer racks than there could be.
+    pub misplaced: u64,
+    /// Deletes that some datanode has not confirmed.
+    pub unconfirmed_deletes: u64,
+    /// Replicas that datanodes count more than the namenode does: on their way to be reported, or to be removed.
+    pub orphaned_replicas: u64,
+    /// Replicas that are newer than the namenode's database.
+    pub foreign_replicas: u64,
+}
+
+/// A file that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CheckFinding {
+    /// As in [`WhyReport::state`].
+    pub state: String,
+    /// In one sentence.
+    pub summary: String,
+    /// The file.
+    #[serde(flatten)]
+    pub file: FileStatus,
+}
+
+/// What repair has to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RepairAnswer {
+    /// Why nothing is ordered now; empty where it is.
+    pub halted: String,
+    /// Files of which copies were being made when it was asked.
+    pub copying: u64,
+    /// Files that waited for their turn then.
+    pub waiting: u64,
+}
+
+/// A part of a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckPart {
+    /// What was found since the last part.
+    pub findings: Vec<CheckFinding>,
+    /// So far.
+    pub totals: CheckTotals,
+    /// Nothing follows.
+    pub done: bool,
+}
+
+impl Client {
+    /// Looks at every file. The stream ends behind the part that is `done`; without one it was cut.
+    ///
+    /// # Errors
+    /// The namenode is away. An item that is an error ends the stream.
+    pub async fn check(
+        &self,
+    ) -> Result<impl Stream<Item = Result<CheckPart, ClientError>> + Send + use<>, ClientError>
+    {
+        let stream = self
+            .shared
+            .namenode
+            .admin(INTERACTIVE, "Check", |mut client| async move {
+                client.check(wire::CheckRequest {}).await
+            })
+            .await?;
+        let namenode = self.shared.namenode.clone();
+        Ok(stream.map(move |part| {
+            let part = part.map_err(|status| namenode.failed("Check")(status.into()))?;
+            CheckPart::try_from(part).map_err(namenode.malformed("Check"))
+        }))
+    }
+
+    /// Has repair look at everything again now, and try again at once what failed.
+    ///
+    /// # Errors
+    /// The namenode is away.
+    pub async fn repair_now(&self) -> Result<RepairAnswer, ClientError> {
+        let response = self
+            .shared
+            .namenode
+            .admin(INTERACTIVE, "RepairNow", |mut client| async move {
+                client.repair_now(wire::RepairNowRequest {}).await
+            })
+            .await?;
+        Ok(RepairAnswer {
+            halted: response.halted,
+            copying: response.copying,
+            waiting: response.waiting,
+        })
+    }
+
+    /// Has a datanode read all its replicas again now. `false`: its scrub is switched off.
+    ///
+    /// # Errors
+    /// The datanode is away.
+    pub async fn scrub_now(&self, address: &str) -> Result<bool, StoreError> {
+        let mut datanode = self.datanode_admin(address)?;
+        let answer =
+            tokio::time::timeout(ANSWER_LIMIT, datanode.scrub_now(wire::ScrubNowRequest {}));
+        let answer = answer.await.map_err(|_| {
+            StoreError::new(ErrorCode::RequestTimeout, "the datanode does not answer")
+        })?;
+        Ok(answer?.into_inner().running)
+    }
+
+    pub(crate) fn datanode_admin(
+        &self,
+        address: &str,
+    ) -> Result<DataNodeAdminClient<Channel>, StoreError> {
+        let channel = self.shared.environment.channels.get(address)?;
+        Ok(DataNodeAdminClient::new(channel))
+    }
+}
+
 impl NameNode {
     pub(crate) async fn admin<T, F, Fut>(
         &self,
@@ -168,6 +300,39 @@ impl TryFrom<wire::ReportResponse> for ClusterReport {
                 dead: report.replicas_dead,
             },
             nodes: wire::list_field("nodes", report.nodes, MAX_LIST, NodeStatus::try_from)?,
+        })
+    }
+}
+
+impl TryFrom<wire::CheckPart> for CheckPart {
+    type Error = WireError;
+
+    fn try_from(part: wire::CheckPart) -> Result<Self, WireError> {
+        let totals = part.totals.ok_or(WireError::Missing("totals"))?;
+        let finding = |finding: wire::CheckFinding| -> Result<CheckFinding, WireError> {
+            let file = finding.file.ok_or(WireError::Missing("file"))?;
+            Ok(CheckFinding {
+                state: finding.state,
+                summary: finding.summary,
+                file: FileStatus::from(&FileLocations::try_from(file)?),
+            })
+        };
+        Ok(Self {
+            findings: wire::list_field("findings", part.findings, MAX_LIST, finding)?,
+            totals: CheckTotals {
+                files: totals.files,
+                bytes: totals.bytes,
+                healthy: totals.healthy,
+                missing: totals.missing,
+                damaged: totals.damaged,
+                under_replicated: totals.under_replicated,
+                over_replicated: totals.over_replicated,
+                misplaced: totals.misplaced,
+                unconfirmed_deletes: totals.unconfirmed_deletes,
+                orphaned_replicas: totals.orphaned_replicas,
+                foreign_replicas: totals.foreign_replicas,
+            },
+            done: part.done,
         })
     }
 }

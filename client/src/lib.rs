@@ -16,9 +16,13 @@ mod namenode;
 mod put;
 mod retry;
 mod status;
+mod verify;
 mod wishes;
 
-pub use admin::{ClusterReport, RepairFigures, ReplicaCounts, WhyReport};
+pub use admin::{
+    CheckFinding, CheckPart, CheckTotals, ClusterReport, RepairAnswer, RepairFigures,
+    ReplicaCounts, WhyReport,
+};
 pub use client::{Client, ClientConfig};
 pub use content_hasher::{ContentDigest, ContentHasher};
 pub use copies::TakenCopy;
@@ -30,4 +34,5 @@ pub use status::{
     BlockingFile, ClusterInfo, FilePage, FileStatus, NodeAdminStatus, NodeStatus, ReplicaStatus,
     SafeModeStatus,
 };
+pub use verify::{ReplicaVerdict, VerifiedReplica};
 pub use wishes::{NodeWish, SafeModeWish};

@@ -39,6 +39,8 @@ pub struct DatanodeConfig {
     pub scrub_interval: Duration,
     /// Bytes that the scrub reads in a second at most. Zero: no scrub.
     pub scrub_bytes_per_second: u64,
+    /// `host:port` to show metrics and health at over HTTP; `None`: nowhere.
+    pub metrics_listen: Option<String>,
 }
 
 impl DatanodeConfig {
@@ -64,7 +66,13 @@ impl DatanodeConfig {
             full_report_interval: Duration::from_secs(600),
             scrub_interval: Duration::from_secs(21 * 24 * 3600),
             scrub_bytes_per_second: 32 << 20,
+            metrics_listen: None,
         }
+    }
+
+    /// Whether replicas are read again by themselves.
+    pub(crate) fn scrubs(&self) -> bool {
+        !self.scrub_interval.is_zero() && self.scrub_bytes_per_second > 0
     }
 
     /// The address to tell others, given the one that was bound.

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use richardstore_proto::wire::{
-    self, data_node_inventory_server::DataNodeInventoryServer, data_node_server::DataNodeServer,
-};
+use richardstore_proto::wire::data_node_admin_server::DataNodeAdminServer;
+use richardstore_proto::wire::data_node_inventory_server::DataNodeInventoryServer;
+use richardstore_proto::wire::{self, data_node_server::DataNodeServer};
 use richardstore_proto::{NodeId, StoreError};
+use richardstore_runtime::metrics::{Observed, serve_metrics};
 use richardstore_runtime::{
     BoundServer, Environment, OffloadError, ServeError, SharedEntropy, grpc_server, serve_grpc,
 };
 use tonic::transport::server::Router;
 
+use crate::admin_service::DataNodeAdminService;
 use crate::bad_replicas::report_bad_replicas;
 use crate::commands::Commands;
 use crate::config::DatanodeConfig;
@@ -21,6 +23,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::inventory::InventoryService;
 use crate::membership::Membership;
 use crate::memory::Memory;
+use crate::metrics::ObservedDatanode;
 use crate::node::Node;
 use crate::rebuild::rebuild_index;
 use crate::reports::report;
@@ -64,6 +67,7 @@ pub enum DatanodeError {
 pub struct Datanode {
     node: Arc<Node>,
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
 }
 
 impl Datanode {
@@ -82,6 +86,11 @@ impl Datanode {
             .run(move || open(&opening, &entropy))
             .await??;
         let bound = environment.bind(&config.listen).await?;
+        let metrics = match &config.metrics_listen {
+            Some(listen) => Some(environment.bind(listen).await?),
+            None => None,
+        };
+        let metrics_address = metrics.as_ref().map(BoundServer::address);
         let address = bound.address();
         let membership = Membership::new(config.dir.clone(), identity);
         let advertised = config.advertised(address);
@@ -95,6 +104,11 @@ impl Datanode {
         ));
         let router = router(&node).await?;
         node.tasks.spawn(serve(node.clone(), bound, router));
+        if let Some(bound) = metrics {
+            let role = Arc::new(ObservedDatanode::new(node.clone()));
+            let stopping = node.tasks.stopping();
+            node.tasks.spawn(serve_metrics(bound, role, stopping));
+        }
         let commands = Arc::new(Commands::default());
         node.tasks.spawn(rebuild_index(node.clone()));
         node.tasks.spawn(keep_session(node.clone(), commands));
@@ -102,12 +116,21 @@ impl Datanode {
         node.tasks.spawn(report_bad_replicas(node.clone()));
         node.tasks.spawn(scrub(node.clone()));
         tracing::info!(node = %identity.node_id, %address, "datanode started");
-        Ok(Self { node, address })
+        Ok(Self {
+            node,
+            address,
+            metrics_address,
+        })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it shows its metrics.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// Its identity.
@@ -180,6 +203,10 @@ async fn router(node: &Arc<Node>) -> Result<Router, DatanodeError> {
     let service = DataNodeServer::new(DataNodeService::new(node.clone()))
         .max_decoding_message_size(wire::MAX_MESSAGE_BYTES)
         .max_encoding_message_size(wire::MAX_MESSAGE_BYTES);
+    let admin = DataNodeAdminServer::new(DataNodeAdminService::new(node.clone()))
+        .max_decoding_message_size(wire::MAX_MESSAGE_BYTES);
+    let inventory = DataNodeInventoryServer::new(InventoryService::new(node.clone()));
+    let requests = &node.metrics.requests;
     let (health, health_service) = tonic_health::server::health_reporter();
     health
         .set_serving::<DataNodeServer<DataNodeService>>()
@@ -190,10 +217,9 @@ async fn router(node: &Arc<Node>) -> Result<Router, DatanodeError> {
     Ok(grpc_server()
         .add_service(health_service)
         .add_service(reflection)
-        .add_service(DataNodeInventoryServer::new(InventoryService::new(
-            node.clone(),
-        )))
-        .add_service(service))
+        .add_service(Observed::new(inventory, requests.clone()))
+        .add_service(Observed::new(admin, requests.clone()))
+        .add_service(Observed::new(service, requests.clone())))
 }
 
 async fn serve(node: Arc<Node>, bound: BoundServer, router: Router) {

@@ -3,6 +3,7 @@
 //! The directory is the truth; the index beside it is a cache that reports are read from (I9). A datanode serves reads
 //! and running writes whether or not its namenode can be reached.
 
+mod admin_service;
 mod backoff;
 mod bad_replicas;
 mod commands;
@@ -15,9 +16,11 @@ mod index;
 mod inventory;
 mod membership;
 mod memory;
+mod metrics;
 mod namenode;
 mod node;
 mod pipeline;
+mod prove;
 mod read;
 mod read_ahead;
 mod rebuild;

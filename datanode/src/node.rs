@@ -13,6 +13,7 @@ use crate::bad_replicas::BadReplicas;
 use crate::config::DatanodeConfig;
 use crate::membership::Membership;
 use crate::memory::Memory;
+use crate::metrics::DatanodeMetrics;
 use crate::namenode::NamenodeLink;
 use crate::pipeline::offload_failed;
 use crate::volume::Volume;
@@ -45,6 +46,10 @@ pub(crate) struct Node {
     pub(crate) registration: watch::Sender<Option<Registration>>,
     /// Someone was told that this datanode is not registered.
     pub(crate) register_again: Notify,
+    /// The operator wants the scrub to begin anew now.
+    pub(crate) scrub_wanted: Notify,
+    /// What is counted.
+    pub(crate) metrics: DatanodeMetrics,
     /// The namenode wants a full report.
     pub(crate) full_report_wanted: Notify,
     writes: Arc<Semaphore>,
@@ -72,6 +77,8 @@ impl Node {
             cut: CancellationToken::new(),
             registration: watch::Sender::new(None),
             register_again: Notify::new(),
+            scrub_wanted: Notify::new(),
+            metrics: DatanodeMetrics::default(),
             full_report_wanted: Notify::new(),
             failure: Mutex::new(None),
             failed: CancellationToken::new(),

@@ -13,7 +13,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use crate::metrics::count;
 use crate::node::Node;
+use crate::pipeline::request_id_field;
 use crate::read_ahead::{Batch, ReadAhead};
 
 /// Chunks between the disk and the socket.
@@ -33,6 +35,8 @@ pub(crate) async fn open_read(
 ) -> Result<impl Stream<Item = Answer> + Send + use<>, StoreError> {
     let hash = hash_field("hash", &request.hash)?;
     let room = node.admit_read()?;
+    let id = request_id_field(request.request_id);
+    tracing::debug!(id, %hash, offset = request.offset, "a read begins");
     let length = (request.length > 0).then_some(request.length);
     let (source, first) = ReadAhead::open(node, hash, request.offset, length).await?;
     let (parts, queue) = mpsc::channel(QUEUED_PARTS);
@@ -86,6 +90,7 @@ impl Outgoing {
         loop {
             let sending = async {
                 for chunk in batch {
+                    count(&self.node.metrics.sent_bytes, chunk.len());
                     self.send(Ok(Part::Chunk(chunk))).await?;
                 }
                 Ok(())

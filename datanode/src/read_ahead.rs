@@ -4,6 +4,7 @@ use bytes::Bytes;
 use richardstore_proto::{ContentHash, StoreError};
 use richardstore_store::{ReplicaMeta, VerifiedReader};
 
+use crate::metrics::count;
 use crate::node::Node;
 use crate::pipeline::offload_failed;
 use crate::volume::VolumeError;
@@ -85,6 +86,7 @@ fn read_batch(reader: &mut VerifiedReader) -> Result<(Batch, bool), VolumeError>
 
 fn noted(node: &Node, hash: ContentHash, error: VolumeError) -> StoreError {
     if error.is_damage() {
+        count(&node.metrics.bad_replicas, 1);
         node.bad_replicas.found(hash, error.to_string());
     }
     error.into()

@@ -35,6 +35,8 @@ pub struct NamenodeConfig {
     pub cache_bytes: usize,
     /// Bytes of the disk that the metadata leaves free. Below that no new files are taken.
     pub reserve_bytes: u64,
+    /// `host:port` to show metrics and health at over HTTP; `None`: nowhere.
+    pub metrics_listen: Option<String>,
 }
 
 impl Default for NamenodeConfig {
@@ -54,6 +56,7 @@ impl Default for NamenodeConfig {
             copies_kept: 24,
             cache_bytes: 64 << 20,
             reserve_bytes: 128 << 20,
+            metrics_listen: None,
         }
     }
 }

@@ -13,6 +13,7 @@ mod event_log;
 mod known_node;
 mod liveness;
 mod metadata;
+mod metrics;
 mod mutation;
 mod namenode;
 mod placement;
@@ -32,9 +33,9 @@ mod why;
 pub use config::{ConfigError, NamenodeConfig};
 pub use copies::CopyShelf;
 pub use metadata::{
-    Counts, DumpError, DumpOf, DumpSummary, HeldReplica, LoadError, Metadata, MetadataOptions,
-    OpenError, Rebuild, RepairUnderWay, Seen, Table, UnknownTable, View, ViewError, load,
-    open_offline, verify_dump,
+    Counts, DumpError, DumpOf, DumpSummary, HeldReplica, KeptCopy, LoadError, Metadata,
+    MetadataOptions, OpenError, Rebuild, RepairUnderWay, Seen, Table, UnknownTable, Upgrade,
+    UpgradeError, UpgradeStatus, View, ViewError, load, open_offline, verify_dump,
 };
 pub use mutation::{CommandEnd, Mutation, MutationError, Reply};
 pub use namenode::{Namenode, NamenodeError};

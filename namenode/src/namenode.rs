@@ -10,6 +10,7 @@ use richardstore_proto::wire::name_node_recovery_server::NameNodeRecoveryServer;
 use richardstore_proto::wire::name_node_server::NameNodeServer;
 use richardstore_proto::wire::{DESCRIPTOR, MAX_MESSAGE_BYTES};
 use richardstore_proto::{ClusterId, EventKind};
+use richardstore_runtime::metrics::{Observed, serve_metrics};
 use richardstore_runtime::{
     BoundServer, Environment, OffloadError, ServeError, Tasks, grpc_server, serve_grpc,
 };
@@ -24,6 +25,7 @@ use crate::copies::{CopyShelf, run_copies};
 use crate::event_log::News;
 use crate::liveness::Timeouts;
 use crate::metadata::{Metadata, MetadataOptions, OpenError, ViewError};
+use crate::metrics::ObservedNamenode;
 use crate::mutation::{Mutation, MutationError, Reply};
 use crate::record::NodeRecord;
 use crate::repair::{run_emptying, run_removals, run_repair};
@@ -65,6 +67,7 @@ pub enum NamenodeError {
 pub struct Namenode {
     address: SocketAddr,
     shared: Arc<Shared>,
+    metrics_address: Option<SocketAddr>,
     metadata: Metadata,
     tasks: Tasks,
     health: HealthReporter,
@@ -82,6 +85,10 @@ impl Namenode {
     ) -> Result<Self, NamenodeError> {
         config.check()?;
         let bound = environment.bind(&config.listen).await?;
+        let metrics = match &config.metrics_listen {
+            Some(listen) => Some(environment.bind(listen).await?),
+            None => None,
+        };
         let options = MetadataOptions {
             cache_bytes: config.cache_bytes,
             reserve_bytes: config.reserve_bytes,
@@ -94,7 +101,7 @@ impl Namenode {
                 .run(move || Metadata::open(&dir, &options, &environment))
                 .await??
         };
-        let started = Self::serve(bound, config, environment, metadata.clone()).await;
+        let started = Self::serve((bound, metrics), config, environment, metadata.clone()).await;
         if started.is_err() {
             metadata.close().await;
         }
@@ -102,7 +109,7 @@ impl Namenode {
     }
 
     async fn serve(
-        bound: BoundServer,
+        (bound, metrics): (BoundServer, Option<BoundServer>),
         config: NamenodeConfig,
         environment: Environment,
         metadata: Metadata,
@@ -118,6 +125,11 @@ impl Namenode {
         tasks.spawn(run_removals(shared.clone()));
         tasks.spawn(run_maintenance(shared.clone()));
         tasks.spawn(run_copies(shared.clone()));
+        let metrics_address = metrics.as_ref().map(BoundServer::address);
+        if let Some(bound) = metrics {
+            let role = Arc::new(ObservedNamenode::new(shared.clone()));
+            tasks.spawn(serve_metrics(bound, role, tasks.stopping()));
+        }
         let serving_failed = CancellationToken::new();
         let (stopping, failed) = (tasks.stopping(), serving_failed.clone());
         tasks.spawn(async move {
@@ -129,6 +141,7 @@ impl Namenode {
         Ok(Self {
             address,
             shared,
+            metrics_address,
             metadata,
             tasks,
             health,
@@ -139,6 +152,11 @@ impl Namenode {
     /// The address it listens on, with the real port.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address it shows its metrics at, with the real port.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// The cluster its metadata belongs to.
@@ -242,6 +260,7 @@ async fn prepare(
 }
 
 async fn routes(shared: Arc<Shared>) -> Result<(HealthReporter, Router), NamenodeError> {
+    let requests = shared.metrics.requests.clone();
     let admin = NameNodeAdminServer::new(AdminService::new(shared.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -262,9 +281,9 @@ async fn routes(shared: Arc<Shared>) -> Result<(HealthReporter, Router), Namenod
     let router = grpc_server()
         .add_service(health_service)
         .add_service(reflection)
-        .add_service(admin)
-        .add_service(events)
-        .add_service(recovery)
-        .add_service(service);
+        .add_service(Observed::new(admin, requests.clone()))
+        .add_service(Observed::new(events, requests.clone()))
+        .add_service(Observed::new(recovery, requests.clone()))
+        .add_service(Observed::new(service, requests));
     Ok((health, router))
 }

@@ -16,6 +16,7 @@ use crate::config::NamenodeConfig;
 use crate::copies::Copies;
 use crate::event_log::News;
 use crate::metadata::{COPIES, Metadata, View, ViewError};
+use crate::metrics::NamenodeMetrics;
 use crate::read_order;
 use crate::record::{CommandRecordAction, FileRecord, NodeIndex};
 use crate::soft_state::SoftState;
@@ -37,6 +38,8 @@ pub struct Shared {
     pub address: String,
     /// What runs besides the calls, and the signal to stop.
     pub tasks: Tasks,
+    /// What is counted.
+    pub metrics: NamenodeMetrics,
     /// Held while what is wanted of a node changes, durably and in the soft state, so that the two agree.
     pub node_admin: tokio::sync::Mutex<()>,
     /// Places for those who watch the events.
@@ -67,6 +70,7 @@ impl Shared {
             epoch,
             address,
             tasks,
+            metrics: NamenodeMetrics::default(),
             node_admin: tokio::sync::Mutex::new(()),
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             soft: Mutex::new(soft),

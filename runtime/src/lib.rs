@@ -8,6 +8,7 @@ mod connections;
 mod cuttable;
 mod entropy;
 mod environment;
+pub mod metrics;
 mod network;
 mod offload;
 mod patience;

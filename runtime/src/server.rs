@@ -75,6 +75,11 @@ impl BoundServer {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// The streams of peers, for a server that does not speak gRPC.
+    pub(crate) fn into_incoming(self) -> Incoming {
+        self.incoming
+    }
 }
 
 /// Binds `address` over TCP, for who has no [`Environment`](crate::Environment).

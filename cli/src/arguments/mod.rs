@@ -2,12 +2,14 @@
 
 mod address;
 mod byte_count;
+mod metrics;
 mod tuning;
 
 use clap::{Parser, Subcommand};
 
 pub use self::address::{GATEWAY_PORT, Listen, NAMENODE_PORT, NamenodeAddress, with_port};
 pub use self::byte_count::parse_byte_count;
+pub use self::metrics::MetricsListen;
 pub use self::tuning::{DatanodeTuning, GatewayTuning, NamenodeTuning};
 use crate::commands::{
     admin, bench, completions, datanode, dev, drill, drill_hand, gateway, get, health, ls,

@@ -155,6 +155,7 @@ impl NamenodeTuning {
             repair_bytes_per_second: self.repair_bytes_per_second,
             cache_bytes: usize::try_from(self.cache).unwrap_or(usize::MAX),
             reserve_bytes: self.metadata_reserve,
+            metrics_listen: None,
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::{DatanodeTuning, Listen, NamenodeAddress};
+use crate::arguments::{DatanodeTuning, Listen, MetricsListen, NamenodeAddress};
 use crate::output::Output;
 use crate::role::{Role, run_until_stopped, unless_stopped};
 
@@ -37,6 +37,8 @@ pub struct DatanodeArguments {
     rack: String,
     #[command(flatten)]
     tuning: DatanodeTuning,
+    #[command(flatten)]
+    metrics: MetricsListen,
 }
 
 /// Runs it until it is told to stop.
@@ -54,10 +56,15 @@ pub async fn run(
     };
     let mut config = arguments.tuning.config(arguments.dir, listen, namenode)?;
     config.advertise = advertise;
+    config.metrics_listen = arguments.metrics.listen;
     config.name = name;
     config.rack = arguments.rack;
     let role = unless_stopped(&stop, Role::datanode(config)).await?;
-    let ready = json!({"role": "datanode", "listening": role.address().to_string()});
+    let ready = json!({
+        "role": "datanode",
+        "listening": role.address().to_string(),
+        "metrics": role.metrics_address().map(|address| address.to_string()),
+    });
     output.line(&ready, |_| {
         format!("datanode listening on {}", role.address())
     })?;

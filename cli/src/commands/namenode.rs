@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::rebuild::{self, RebuildArguments};
-use crate::arguments::{Listen, NAMENODE_PORT, NamenodeTuning};
+use crate::arguments::{Listen, MetricsListen, NAMENODE_PORT, NamenodeTuning};
 use crate::output::Output;
 use crate::role::{Role, run_until_stopped, unless_stopped};
 
@@ -29,6 +29,8 @@ pub struct NamenodeArguments {
     listen: Listen,
     #[command(flatten)]
     tuning: NamenodeTuning,
+    #[command(flatten)]
+    metrics: MetricsListen,
 }
 
 #[derive(Debug, Subcommand)]
@@ -49,12 +51,17 @@ pub async fn run(
     let listen = arguments.listen.resolve(NAMENODE_PORT);
     let mut config = arguments.tuning.config(arguments.dir, listen);
     config.advertise = arguments.listen.advertise;
+    config.metrics_listen = arguments.metrics.listen;
     let start = async {
         let started = Role::namenode(config).await;
         started.context("the namenode did not start")
     };
     let role = unless_stopped(&stop, start).await?;
-    let ready = json!({"role": "namenode", "listening": role.address().to_string()});
+    let ready = json!({
+        "role": "namenode",
+        "listening": role.address().to_string(),
+        "metrics": role.metrics_address().map(|address| address.to_string()),
+    });
     output.line(&ready, |_| {
         format!("namenode listening on {}", role.address())
     })?;

@@ -109,6 +109,11 @@ impl Cluster {
         .unwrap();
     }
 
+    /// Where the namenode listens.
+    pub fn namenode_address(&self) -> String {
+        address(&self.namenode)
+    }
+
     /// The root of the store of datanode `number`, counted from 1.
     pub fn replicas(&self, number: usize) -> PathBuf {
         self.directory

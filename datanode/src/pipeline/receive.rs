@@ -14,6 +14,7 @@ use super::header::WriteHeader;
 use super::incoming::{IncomingWrite, Step};
 use super::sender::PipelineSender;
 use super::stage::WriteStage;
+use crate::metrics::count;
 use crate::node::Node;
 
 /// Takes one write in, forwards each chunk as it arrives, publishes it here, and says which nodes have the file.
@@ -66,7 +67,10 @@ where
     };
     let trailer = loop {
         match incoming.step().await? {
-            Step::Chunk(chunk) => write.push(chunk).await?,
+            Step::Chunk(chunk) => {
+                count(&node.metrics.received_bytes, chunk.len());
+                write.push(chunk).await?;
+            }
             Step::Trailer(trailer) => break trailer,
         }
     };

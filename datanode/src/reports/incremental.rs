@@ -60,6 +60,8 @@ impl Reporting<'_> {
 
     async fn send_events(&self, events: Vec<JournalEvent>) -> Result<Sequence, ReportEnd> {
         let identity = self.node.membership.identity();
+        let sizes = &self.node.metrics.report_events;
+        sizes.observe_count(events.len());
         let request = wire::IncrementalBlockReportRequest {
             node_id: to_bytes(identity.node_id.as_bytes()),
             session_epoch: identity.session_epoch.0,

@@ -34,6 +34,11 @@ impl Schedule {
         needed.max(USUAL_RATE).min(self.limit)
     }
 
+    /// Bytes per second at most.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// How long to wait at `now_ms` before the pass after the one that began at `began_ms`. A clock that was set back costs
     /// half an interval at most.
     pub(super) fn rest(&self, began_ms: u64, now_ms: u64) -> Duration {

@@ -1,6 +1,7 @@
 //! [`Scrubber`]: the loop that reads, rests, reports and remembers.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use richardstore_proto::{ContentHash, ReplicaEntry, StoreError};
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 use super::position::Position;
 use super::schedule::{Pace, Schedule};
 use super::stage::{FILE_COST, Stage};
+use crate::metrics::count;
 use crate::node::Node;
 use crate::pipeline::offload_failed;
 use crate::volume::VolumeError;
@@ -31,6 +33,7 @@ pub(crate) async fn scrub(node: Arc<Node>) {
         return tracing::warn!("the scrub is switched off: damage is found by readers only");
     };
     let stopping = node.tasks.stopping();
+    let wanted = node.clone();
     let mut scrubber = Scrubber::open(node, schedule).await;
     let mut saved_at = Instant::now();
     loop {
@@ -48,6 +51,7 @@ pub(crate) async fn scrub(node: Arc<Node>) {
         tokio::select! {
             biased;
             () = stopping.cancelled() => break,
+            () = wanted.scrub_wanted.notified() => scrubber.hurry(),
             () = tokio::time::sleep(wait) => {}
         }
     }
@@ -65,6 +69,8 @@ struct Scrubber {
     rate: u64,
     /// Bytes accounted for so far.
     charged: u64,
+    /// The operator waits for this pass.
+    hurried: bool,
 }
 
 impl Scrubber {
@@ -73,7 +79,7 @@ impl Scrubber {
         let load = move || Position::load(&directory);
         let saved = node.environment.offload.run(load).await.ok().flatten();
         let now_ms = node.environment.clock.now_ms();
-        Self {
+        let scrubber = Self {
             position: saved.unwrap_or_else(|| Position::begin(now_ms)),
             rate: schedule.rate(0),
             schedule,
@@ -81,8 +87,30 @@ impl Scrubber {
             stage: Stage::default(),
             pace: Pace::new(Instant::now()),
             charged: 0,
+            hurried: false,
             node,
-        }
+        };
+        scrubber.note_begin();
+        scrubber
+    }
+
+    /// Begins a new pass now, as fast as allowed: the operator wants to know.
+    fn hurry(&mut self) {
+        let now_ms = self.node.environment.clock.now_ms();
+        self.begin(now_ms);
+        self.stage = Stage::default();
+        self.pace = Pace::new(Instant::now());
+        self.hurried = true;
+    }
+
+    fn begin(&mut self, now_ms: u64) {
+        self.position = Position::begin(now_ms);
+        self.note_begin();
+    }
+
+    fn note_begin(&self) {
+        let began = &self.node.metrics.scrub_began_ms;
+        began.store(self.position.began_ms, Ordering::Relaxed);
     }
 
     /// Does the next thing, and says how long to wait after it.
@@ -96,7 +124,7 @@ impl Scrubber {
             if !rest.is_zero() {
                 return Ok(rest);
             }
-            self.position = Position::begin(now_ms);
+            self.begin(now_ms);
         }
         if self.stage.is_empty() && !self.take_page().await? {
             return Ok(RETRY);
@@ -104,6 +132,8 @@ impl Scrubber {
         if self.stage.is_empty() {
             tracing::info!(bytes = self.charged, "a scrub of all replicas has ended");
             self.position.complete = true;
+            self.hurried = false;
+            count(&self.node.metrics.scrub_passes, 1);
             self.save().await;
             return Ok(Duration::ZERO);
         }
@@ -128,7 +158,10 @@ impl Scrubber {
         let Some((page, work)) = asked.map_err(offload_failed)?? else {
             return Ok(false);
         };
-        self.rate = self.schedule.rate(work);
+        self.rate = match self.hurried {
+            true => self.schedule.limit(),
+            false => self.schedule.rate(work),
+        };
         self.stage.fill(page);
         Ok(true)
     }
@@ -148,11 +181,14 @@ impl Scrubber {
             .await
             .map_err(offload_failed)?;
         self.stage = stage;
+        count(&self.node.metrics.bad_replicas, end.bad.len());
         for (hash, reason) in end.bad {
             self.node.bad_replicas.found(hash, reason);
         }
         self.position.after = end.done.or(self.position.after);
         self.charged = self.charged.saturating_add(end.charged);
+        let scrubbed = &self.node.metrics.scrubbed_bytes;
+        scrubbed.fetch_add(end.charged, Ordering::Relaxed);
         Ok(self.pace.charge(end.charged, self.rate, Instant::now()))
     }
 

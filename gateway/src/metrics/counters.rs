@@ -2,14 +2,13 @@
 //! statuses from the protocol, never from what a caller sent.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Method;
 
-use super::histogram::Histogram;
+use richardstore_runtime::metrics::{Exposition, Histogram, SECONDS};
 
 /// The route of requests for paths that do not exist.
 const UNMATCHED: &str = "unmatched";
@@ -51,17 +50,19 @@ impl Metrics {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(histogram) = durations.get(route) {
-            histogram.observe(time);
-        } else {
-            durations.entry(route.to_owned()).or_default().observe(time);
+            return histogram.observe(time);
         }
+        let histogram = durations
+            .entry(route.to_owned())
+            .or_insert_with(|| Arc::new(Histogram::new(SECONDS)));
+        histogram.observe(time);
     }
 
     /// Everything in Prometheus' text format.
     pub(crate) fn to_text(&self, open_connections: usize) -> String {
-        let mut out = String::new();
-        self.write_requests(&mut out);
-        self.write_durations(&mut out);
+        let mut out = Exposition::default();
+        self.expose_requests(&mut out);
+        self.expose_durations(&mut out);
         for (name, help, counter) in [
             (
                 "received_bytes",
@@ -87,52 +88,57 @@ impl Metrics {
             ("panics", "Requests whose handler panicked.", &self.panics),
         ] {
             let name = format!("richardstore_gateway_{name}_total");
-            head(&mut out, &name, help, "counter");
-            let _ = writeln!(out, "{name} {}", counter.load(Ordering::Relaxed));
+            out.counter(&name, help, counter.load(Ordering::Relaxed));
         }
-        let name = "richardstore_gateway_open_connections";
-        head(&mut out, name, "Connections open now.", "gauge");
-        let _ = writeln!(out, "{name} {open_connections}");
-        let name = "richardstore_gateway_build_info";
-        head(&mut out, name, "The version that runs.", "gauge");
-        let version = env!("CARGO_PKG_VERSION");
-        let _ = writeln!(out, "{name}{{version=\"{version}\"}} 1");
-        out
-    }
-
-    fn write_requests(&self, out: &mut String) {
-        let name = "richardstore_gateway_requests_total";
-        head(out, name, "Requests answered.", "counter");
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((route, method, status), count) in requests.iter() {
-            // Writing to a String cannot fail, here and above.
-            let _ = writeln!(
-                out,
-                "{name}{{route=\"{route}\",method=\"{method}\",status=\"{status}\"}} {count}"
-            );
-        }
-    }
-
-    fn write_durations(&self, out: &mut String) {
-        let name = "richardstore_gateway_request_duration_seconds";
-        head(
-            out,
-            name,
-            "Time to the last byte of the response.",
-            "histogram",
+        out.gauge(
+            "richardstore_gateway_open_connections",
+            "Connections open now.",
+            open_connections,
         );
+        out.build_info("gateway", env!("CARGO_PKG_VERSION"));
+        out.into_text()
+    }
+
+    fn expose_requests(&self, out: &mut Exposition) {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows: Vec<_> = requests
+            .iter()
+            .map(|((route, method, status), count)| (route, *method, status.to_string(), *count))
+            .collect();
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(route, method, status, count)| {
+                let labels = [
+                    ("route", route.as_str()),
+                    ("method", method),
+                    ("status", status),
+                ];
+                (labels, *count)
+            })
+            .collect();
+        out.counters(
+            "richardstore_gateway_requests_total",
+            "Requests answered.",
+            rows.iter().map(|(labels, count)| (&labels[..], *count)),
+        );
+    }
+
+    fn expose_durations(&self, out: &mut Exposition) {
         let durations = self
             .durations
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        for (route, histogram) in durations.iter() {
-            histogram.write(out, name, &format!("route=\"{route}\""));
-        }
+        let rows: Vec<_> = durations
+            .iter()
+            .map(|(route, histogram)| ([("route", route.as_str())], &**histogram))
+            .collect();
+        out.histograms(
+            "richardstore_gateway_request_duration_seconds",
+            "Time to the last byte of the response.",
+            rows.iter()
+                .map(|(labels, histogram)| (&labels[..], *histogram)),
+        );
     }
-}
-
-fn head(out: &mut String, name: &str, help: &str, kind: &str) {
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
 /// A caller may invent methods; they share one label.

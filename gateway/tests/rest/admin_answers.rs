@@ -9,6 +9,22 @@ pub struct Admin;
 
 #[tonic::async_trait]
 impl NameNodeAdmin for Admin {
+    type CheckStream = tokio_stream::Empty<Result<wire::CheckPart, Status>>;
+
+    async fn check(
+        &self,
+        _: Request<wire::CheckRequest>,
+    ) -> Result<Response<Self::CheckStream>, Status> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
+    async fn repair_now(
+        &self,
+        _: Request<wire::RepairNowRequest>,
+    ) -> Result<Response<wire::RepairNowResponse>, Status> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
     async fn report(
         &self,
         _: Request<wire::ReportRequest>,

@@ -14,6 +14,7 @@ use super::open::{OpenError, io_error};
 use super::tables::{
     META, META_CLUSTER, META_COUNTERS, META_SCHEMA, Tables, ViewError, check_tables,
 };
+use super::upgrade::keep_copy;
 
 /// Writes the tables and first rows of a new database.
 pub(super) fn format(database: &Database, cluster_id: ClusterId) -> Result<(), String> {
@@ -45,7 +46,8 @@ pub(super) fn open_database(
     path: &Path,
     cache_bytes: usize,
 ) -> Result<(Database, ClusterId), OpenError> {
-    checked(path, || {
+    let keep = |schema| keep_copy(path, schema).map(drop);
+    checked(path, keep, || {
         Builder::new()
             .set_cache_size(cache_bytes)
             .set_repair_callback(|_| {
@@ -55,14 +57,16 @@ pub(super) fn open_database(
     })
 }
 
-/// What `open` opens, if it is a database of a namenode. redb may panic over a damaged file: that is an error too.
+/// What `open` opens, if it is a database of a namenode. One of an older schema is brought to the newest, after `keep` was
+/// told of its schema. redb may panic over a damaged file: that is an error too.
 pub(super) fn checked(
     path: &Path,
+    keep: impl FnOnce(u32) -> Result<(), OpenError>,
     open: impl FnOnce() -> Result<Database, DatabaseError>,
 ) -> Result<(Database, ClusterId), OpenError> {
     let open = || {
         let database = open().map_err(|error| database_error(path, error))?;
-        let cluster_id = check(&database, path)?;
+        let cluster_id = check(&database, path, keep)?;
         Ok((database, cluster_id))
     };
     catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
@@ -73,13 +77,24 @@ pub(super) fn checked(
     })
 }
 
-fn check(database: &Database, path: &Path) -> Result<ClusterId, OpenError> {
+fn check(
+    database: &Database,
+    path: &Path,
+    keep: impl FnOnce(u32) -> Result<(), OpenError>,
+) -> Result<ClusterId, OpenError> {
     let damaged = |reason: String| OpenError::Damaged {
         path: path.to_owned(),
         reason,
     };
-    let found: u32 = read_meta(database, META_SCHEMA).map_err(damaged)?;
-    migrate(database, path, found)?;
+    let found = found_schema(database, path)?;
+    let steps = NAMENODE.steps_from(found);
+    if !steps
+        .map_err(|source| not_climbed(path, source))?
+        .is_empty()
+    {
+        keep(found)?;
+        take_steps(database, path, found)?;
+    }
     let snapshot = database
         .begin_read()
         .map_err(|error| damaged(error.to_string()))?;
@@ -88,20 +103,16 @@ fn check(database: &Database, path: &Path) -> Result<ClusterId, OpenError> {
     read_meta(database, META_CLUSTER).map_err(damaged)
 }
 
-fn migrate(database: &Database, path: &Path, found: u32) -> Result<(), OpenError> {
-    let failed = |source: ClimbError| match source {
-        ClimbError::Schema { source, .. } => OpenError::NewerSchema {
-            path: path.to_owned(),
-            source,
-        },
-        source => OpenError::Migration {
-            path: path.to_owned(),
-            source,
-        },
-    };
-    if NAMENODE.steps_from(found).map_err(failed)?.is_empty() {
-        return Ok(());
-    }
+/// The schema of a database, of whatever version wrote it.
+pub(super) fn found_schema(database: &Database, path: &Path) -> Result<u32, OpenError> {
+    read_meta(database, META_SCHEMA).map_err(|reason| OpenError::Damaged {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+/// The steps and the new number in one transaction: they come together or not at all.
+pub(super) fn take_steps(database: &Database, path: &Path, found: u32) -> Result<(), OpenError> {
     let damaged = |reason: String| OpenError::Damaged {
         path: path.to_owned(),
         reason,
@@ -110,8 +121,8 @@ fn migrate(database: &Database, path: &Path, found: u32) -> Result<(), OpenError
         .begin_write()
         .map_err(|error| damaged(error.to_string()))?;
     transaction.set_quick_repair(true);
-    let reached = NAMENODE.climb(&transaction, found).map_err(failed)?;
-    // In the transaction of the steps: the new format and its number come together or not at all.
+    let reached = NAMENODE.climb(&transaction, found);
+    let reached = reached.map_err(|source| not_climbed(path, source))?;
     let store = || -> Result<(), ViewError> {
         let mut meta = transaction.open_table(META)?;
         let frame = codec::encode(META_SCHEMA, &reached)?;
@@ -121,7 +132,17 @@ fn migrate(database: &Database, path: &Path, found: u32) -> Result<(), OpenError
     store().map_err(|error| damaged(error.to_string()))?;
     transaction
         .commit()
-        .map_err(|error| damaged(error.to_string()))
+        .map_err(|error| damaged(error.to_string()))?;
+    tracing::info!(from = found, to = reached, "the database has a new schema");
+    Ok(())
+}
+
+fn not_climbed(path: &Path, source: ClimbError) -> OpenError {
+    let path = path.to_owned();
+    match source {
+        ClimbError::Schema { source, .. } => OpenError::NewerSchema { path, source },
+        source => OpenError::Migration { path, source },
+    }
 }
 
 fn read_meta<T: serde::de::DeserializeOwned>(
@@ -194,7 +215,7 @@ mod tests {
             let mut bytes = intact.clone();
             bytes[at % intact.len()] ^= 1 << (flip % 8);
             let disk = CrashDisk::holding(bytes);
-            if let Ok((database, _)) = checked(Path::new("flipped"), || on_disk(&disk))
+            if let Ok((database, _)) = checked(Path::new("flipped"), |_| Ok(()), || on_disk(&disk))
                 && let Ok(view) = Ledger::new(database, None).view()
             {
                 let _ = view.file(&hash(1));

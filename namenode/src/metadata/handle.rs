@@ -7,8 +7,10 @@ use std::time::Duration;
 use richardstore_proto::ClusterId;
 use richardstore_runtime::{Environment, Offload, Tasks};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::commits::Commits;
 use super::ledger::{Ledger, LedgerFailure, Replies};
 use super::open::{OpenError, open_directory};
 use super::room::Tight;
@@ -55,6 +57,7 @@ struct Inner {
     cluster_id: ClusterId,
     tasks: Tasks,
     failed: CancellationToken,
+    commits: Arc<Commits>,
 }
 
 struct Request {
@@ -70,6 +73,7 @@ struct Writer {
     offload: Offload,
     stopping: CancellationToken,
     failed: CancellationToken,
+    commits: Arc<Commits>,
 }
 
 impl Metadata {
@@ -102,6 +106,7 @@ impl Metadata {
         let (queue, receiver) = mpsc::channel(options.queue_limit.max(1));
         let tasks = Tasks::new();
         let failed = CancellationToken::new();
+        let commits = Arc::new(Commits::default());
         let writer = Writer {
             ledger: Arc::clone(&ledger),
             queue: receiver,
@@ -109,6 +114,7 @@ impl Metadata {
             offload: env.offload,
             stopping: tasks.stopping(),
             failed: failed.clone(),
+            commits: commits.clone(),
         };
         tasks.spawn(writer.run());
         Self {
@@ -118,6 +124,7 @@ impl Metadata {
                 cluster_id,
                 tasks,
                 failed,
+                commits,
             }),
         }
     }
@@ -158,6 +165,17 @@ impl Metadata {
     /// the database again, since nobody knows how much of the last batch is on disk.
     pub fn failed(&self) -> CancellationToken {
         self.inner.failed.clone()
+    }
+
+    /// The commits since the start.
+    pub fn commits(&self) -> &Commits {
+        &self.inner.commits
+    }
+
+    /// Mutations that wait for the writer.
+    pub fn queued(&self) -> usize {
+        let queue = &self.inner.queue;
+        queue.max_capacity() - queue.capacity()
     }
 
     /// Takes no more mutations, finishes those that were taken, and closes the file once the last clone and the last view
@@ -225,10 +243,14 @@ impl Writer {
 
     async fn run_batch(&self, mutations: Vec<Mutation>) -> Result<Replies, LedgerFailure> {
         let ledger = Arc::clone(&self.ledger);
-        self.offload
+        let (count, begun) = (mutations.len(), Instant::now());
+        let replies = self
+            .offload
             .run(move || ledger.run(&mutations))
             .await
-            .unwrap_or_else(|error| Err(LedgerFailure(error.to_string())))
+            .unwrap_or_else(|error| Err(LedgerFailure(error.to_string())));
+        self.commits.observe(count, begun.elapsed());
+        replies
     }
 
     async fn fail(&mut self, failure: &LedgerFailure) {

@@ -46,7 +46,8 @@ pub fn open_offline(path: &Path, cache_bytes: usize) -> Result<View, OpenError> 
             pages: BTreeMap::new(),
         }),
     };
-    let (database, _) = checked(path, || {
+    let keep_nothing = |_| Ok(());
+    let (database, _) = checked(path, keep_nothing, || {
         Builder::new()
             .set_cache_size(cache_bytes)
             .create_with_backend(covered)

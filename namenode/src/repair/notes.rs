@@ -38,6 +38,7 @@ pub struct RepairNotes {
     touched: BTreeSet<ContentHash>,
     setbacks: BTreeMap<ContentHash, Setback>,
     unsettled: BTreeMap<(ContentHash, NodeIndex), Unsettled>,
+    hurried: bool,
 }
 
 /// A repair that failed.
@@ -58,6 +59,21 @@ struct Unsettled {
 }
 
 impl RepairNotes {
+    /// The operator wants everything looked at now, and what failed tried again at once.
+    pub fn hurry(&mut self) {
+        self.hurried = true;
+        // Those without a failure only wait for the report of a copy: another one would be one too many.
+        for setback in self.setbacks.values_mut().filter(|it| it.attempts > 0) {
+            setback.look_at_ms = 0;
+            setback.not_before_ms = 0;
+        }
+    }
+
+    /// Whether that was wanted since this was asked last.
+    pub fn take_hurry(&mut self) -> bool {
+        std::mem::take(&mut self.hurried)
+    }
+
     /// Something happened to a file: look at it in the next round.
     pub fn touch(&mut self, hash: ContentHash) {
         if self.touched.len() < MAX_TOUCHED {
@@ -215,6 +231,19 @@ mod tests {
         assert_eq!(setback.avoid, BTreeSet::from([NODE, NodeIndex(2)]));
         notes.healed(&FILE);
         assert!(notes.take_due(9, 9_000).is_empty());
+    }
+
+    #[test]
+    fn a_hurry_ends_the_pause_after_a_failure_and_not_the_wait_for_a_report() {
+        let mut notes = RepairNotes::default();
+        let copied = ContentHash::new([2; 32]);
+        notes.failed(FILE, [NODE], 0);
+        notes.copied(copied, 0);
+        assert!(notes.take_due(9, 1).is_empty());
+        notes.hurry();
+        assert_eq!(notes.take_due(9, 1), [FILE]);
+        assert_eq!(notes.setback(&FILE).unwrap().not_before_ms, 0);
+        assert!(notes.take_hurry() && !notes.take_hurry());
     }
 
     #[test]

@@ -171,6 +171,9 @@ impl Rounds {
         let SoftState {
             cluster, repair, ..
         } = &mut *soft;
+        if repair.take_hurry() {
+            self.sweeps = Sweeps::default();
+        }
         let overdue = repair.overdue(
             |index| {
                 cluster

@@ -26,7 +26,7 @@ use richardstore_proto::wire::name_node_server::NameNode;
 use richardstore_proto::{ErrorCode, StoreError, wire};
 use tonic::{Request, Response, Status};
 
-pub use admin::AdminService;
+pub use admin::{AdminService, report};
 pub use recovery::RecoveryService;
 
 use crate::mutation::Reply;

@@ -164,6 +164,7 @@ pub async fn incremental(
     let journal_id = journal_field(&request.journal_id)?;
     let session_epoch = SessionEpoch(request.session_epoch);
     let events = list_field("events", request.events, MAX_EVENTS, JournalEvent::try_from)?;
+    shared.metrics.report_events.observe_count(events.len());
     let gapless = events
         .windows(2)
         .all(|pair| pair[0].sequence.next() == pair[1].sequence);

@@ -1,10 +1,11 @@
 //! [`explain`]: what is known of a hash, in words. Pure: the same facts give the same words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use richardstore_proto::NodeState;
 
-use super::facts::{DeleteFacts, Facts, HolderFacts, NodeFacts, Planned, Subject};
+use super::facts::{DeleteFacts, Facts, HolderFacts, Planned, Subject};
+use super::standing::{FileState, Standing, racks_there};
 use super::words::{ago, counted, span, until};
 use crate::record::{CommandRecordAction, FileRecord, NodeIndex};
 
@@ -62,110 +63,27 @@ fn names(facts: &Facts, nodes: &[NodeIndex]) -> String {
     names.join(", ")
 }
 
-/// The replicas of a file, sorted by what they are worth.
-struct Standing<'a> {
-    target: usize,
-    good: Vec<&'a NodeFacts>,
-    readable: usize,
-    suspect: usize,
-    racks_to_use: usize,
-}
-
-impl<'a> Standing<'a> {
-    fn of(facts: &'a Facts, record: &FileRecord, holders: &[HolderFacts]) -> Self {
-        let target = usize::try_from(record.replication).unwrap_or(usize::MAX);
-        let mut standing = Self {
-            target,
-            good: Vec::new(),
-            readable: 0,
-            suspect: holders.iter().filter(|holder| holder.suspect).count(),
-            racks_to_use: 0,
-        };
-        for holder in holders {
-            let Some(node) = facts.nodes.get(&holder.node) else {
-                continue;
-            };
-            standing.readable += usize::from(node.is_readable());
-            if node.counts && !holder.suspect {
-                standing.good.push(node);
-            }
-        }
-        let there = facts.nodes.values().filter(|node| node.counts);
-        let racks: BTreeSet<&str> = there.map(|node| node.rack.as_str()).collect();
-        standing.racks_to_use = racks.len().min(target);
-        standing
-    }
-
-    fn racks(&self) -> BTreeMap<&'a str, Vec<&'a str>> {
-        let mut racks: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for node in &self.good {
-            racks.entry(&node.rack).or_default().push(&node.name);
-        }
-        racks
-    }
-
-    fn state(&self) -> &'static str {
-        if self.readable == 0 {
-            "missing"
-        } else if self.good.is_empty() && self.suspect > 0 {
-            "damaged"
-        } else if self.good.len() < self.target {
-            "under-replicated"
-        } else if self.suspect > 0 {
-            "damaged"
-        } else if self.good.len() > self.target {
-            "over-replicated"
-        } else if self.racks().len() < self.racks_to_use {
-            "misplaced"
-        } else {
-            "healthy"
-        }
-    }
-
-    fn summary(&self, state: &str) -> String {
-        let (good, target) = (self.good.len(), self.target);
-        match state {
-            "missing" => "No datanode that holds it is there: it cannot be read until one of them returns.".to_owned(),
-            "damaged" if good == 0 => "All its replicas that can be reached were reported as bad: reads of it fail, and there is no good copy to repair it from.".to_owned(),
-            "damaged" => format!(
-                "It has {good} of {target} replicas and {} besides that somebody reported as bad.",
-                self.suspect
-            ),
-            "under-replicated" if good == 0 => format!(
-                "It can be read, and none of its replicas counts towards the {target} it should have."
-            ),
-            "under-replicated" => format!("It has {good} of {target} replicas."),
-            "over-replicated" => format!("It has {good} replicas and should have {target}."),
-            "misplaced" => format!(
-                "It has all of its {target} replicas, in {} where {} would do.",
-                counted(self.racks().len(), "rack"),
-                self.racks_to_use
-            ),
-            _ => format!("It has all of its {target} replicas."),
-        }
-    }
-}
-
 fn file(facts: &Facts, record: &FileRecord, holders: &[HolderFacts]) -> Explanation {
-    let standing = Standing::of(facts, record, holders);
+    let racks_there = racks_there(&facts.nodes);
+    let standing = Standing::of(&facts.nodes, racks_there, record.replication, holders);
     let state = standing.state();
     let planned: Vec<String> = facts
         .planned
         .iter()
         .map(|planned| order(facts, planned))
         .collect();
-    let (blocked, next) = if state == "healthy" {
+    let (blocked, next) = if state == FileState::Healthy {
         let next = "Its replicas are read and checked again by the scrub of their datanodes.";
         (Vec::new(), vec![next.to_owned()])
     } else {
         (
-            obstacles(facts, record, holders, state),
+            obstacles(facts, record, holders, &standing),
             vec![next_try(facts, state)],
         )
     };
     Explanation {
-        state,
-        summary: standing.summary(state),
+        state: state.as_str(),
+        summary: standing.summary(),
         replicas: holders
             .iter()
             .map(|holder| replica(facts, holder))
@@ -207,7 +125,7 @@ fn placement(standing: &Standing<'_>) -> Vec<String> {
     if racks.is_empty() {
         return Vec::new();
     }
-    if racks.len() == 1 && standing.racks_to_use <= 1 {
+    if racks.len() == 1 && standing.racks_to_use() <= 1 {
         let words = "All datanodes are in one rack: of those with room the least busy were taken.";
         return vec![words.to_owned()];
     }
@@ -259,7 +177,7 @@ fn obstacles(
     facts: &Facts,
     record: &FileRecord,
     holders: &[HolderFacts],
-    state: &str,
+    standing: &Standing<'_>,
 ) -> Vec<String> {
     let mut blocked: Vec<String> = facts.halted.iter().cloned().collect();
     if facts.planned.is_some() {
@@ -269,7 +187,7 @@ fn obstacles(
     if facts.rests_ms > 0 {
         blocked.push("The last attempt did not bring what it should.".into());
     }
-    if state != "under-replicated" && state != "misplaced" {
+    if !standing.is_short() && standing.state() != FileState::Misplaced {
         return blocked;
     }
     let sends = |holder: &&HolderFacts| {
@@ -302,12 +220,12 @@ fn obstacles(
     blocked
 }
 
-fn next_try(facts: &Facts, state: &str) -> String {
+fn next_try(facts: &Facts, state: FileState) -> String {
     if facts.halted.is_some() {
         return "Nothing is ordered before that is over.".to_owned();
     }
     match state {
-        "missing" => "As soon as a datanode that holds it is back.".to_owned(),
+        FileState::Missing => "As soon as a datanode that holds it is back.".to_owned(),
         _ if facts.planned.is_some() => {
             "It is looked at again when the command has ended.".to_owned()
         }

@@ -4,11 +4,15 @@ mod backup;
 mod decommission;
 mod dump;
 mod dump_file;
+mod fsck;
 mod load;
 mod maintenance;
+mod migrate;
 mod remove;
+mod repair;
 mod report;
 mod safemode;
+mod scrub;
 mod why;
 
 use anyhow::Result;
@@ -42,6 +46,14 @@ enum AdminCommand {
     Remove(remove::RemoveArguments),
     /// Show the cluster at a glance
     Report(report::ReportArguments),
+    /// Look at every file; exit code 6 where one is not as it should be
+    Fsck(fsck::FsckArguments),
+    /// Show or change the schema of a stopped namenode's database
+    Migrate(migrate::MigrateArguments),
+    /// Have repair look at everything now
+    Repair(repair::RepairArguments),
+    /// Have datanodes read all their replicas again
+    Scrub(scrub::ScrubArguments),
     /// Say how a file is doing, and why
     Why(why::WhyArguments),
     /// Show, enter or leave safe mode, in which nothing is copied or deleted
@@ -60,6 +72,10 @@ pub async fn run(arguments: AdminArguments, output: Output, stop: CancellationTo
         AdminCommand::Maintenance(arguments) => maintenance::run(arguments, output, stop).await,
         AdminCommand::Remove(arguments) => remove::run(arguments, output, stop).await,
         AdminCommand::Report(arguments) => report::run(arguments, output, stop).await,
+        AdminCommand::Fsck(arguments) => fsck::run(arguments, output, stop).await,
+        AdminCommand::Migrate(arguments) => migrate::run(&arguments, output),
+        AdminCommand::Repair(arguments) => repair::run(arguments, output, stop).await,
+        AdminCommand::Scrub(arguments) => scrub::run(arguments, output, stop).await,
         AdminCommand::Why(arguments) => why::run(arguments, output, stop).await,
         AdminCommand::Safemode(arguments) => safemode::run(arguments, output, stop).await,
     }

@@ -1,5 +1,7 @@
 //! The gRPC face for operators. This file only maps calls to functions.
 
+mod check;
+mod repair_now;
 mod report;
 mod why;
 
@@ -10,6 +12,8 @@ use richardstore_proto::wire::name_node_admin_server::NameNodeAdmin;
 use tonic::{Request, Response, Status};
 
 use crate::shared::Shared;
+
+pub use report::report;
 
 /// Answers all calls of the NameNodeAdmin service.
 #[derive(Clone)]
@@ -26,6 +30,22 @@ impl AdminService {
 
 #[tonic::async_trait]
 impl NameNodeAdmin for AdminService {
+    type CheckStream = check::CheckStream;
+
+    async fn check(
+        &self,
+        _: Request<wire::CheckRequest>,
+    ) -> Result<Response<Self::CheckStream>, Status> {
+        Ok(Response::new(check::check(&self.shared)))
+    }
+
+    async fn repair_now(
+        &self,
+        _: Request<wire::RepairNowRequest>,
+    ) -> Result<Response<wire::RepairNowResponse>, Status> {
+        Ok(Response::new(repair_now::repair_now(&self.shared)))
+    }
+
     async fn report(
         &self,
         request: Request<wire::ReportRequest>,

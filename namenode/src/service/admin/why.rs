@@ -9,7 +9,8 @@ use crate::known_node::KnownNode;
 use crate::liveness::Timeouts;
 use crate::metadata::{RepairUnderWay, View, ViewError};
 use crate::record::{
-    CommandRecord, CommandRecordAction, FileRecord, NodeAdmin, ParkedReplica, TombstoneRecord,
+    CommandRecord, CommandRecordAction, FileRecord, NodeAdmin, ParkedReplica, Replica,
+    TombstoneRecord,
 };
 use crate::repair::copy_limit_ms;
 use crate::shared::{Shared, offload_failed};
@@ -87,7 +88,10 @@ fn facts(shared: &Shared, hash: ContentHash, found: Records) -> Facts {
         hash,
         now_ms: wall_ms,
         subject: match (found.file, found.tombstone) {
-            (Some(record), _) => file_facts(&soft, hash, record),
+            (Some(record), _) => Subject::File {
+                holders: holders(&soft, hash, &record),
+                record,
+            },
             (None, Some(tombstone)) => delete_facts(&soft, tombstone, found.deletes),
             (None, None) => Subject::Unknown,
         },
@@ -100,7 +104,7 @@ fn facts(shared: &Shared, hash: ContentHash, found: Records) -> Facts {
     }
 }
 
-fn node_facts(node: &KnownNode, timeouts: Timeouts, now_ms: u64) -> NodeFacts {
+pub(super) fn node_facts(node: &KnownNode, timeouts: Timeouts, now_ms: u64) -> NodeFacts {
     let state = node.state(timeouts, now_ms);
     NodeFacts {
         name: node.name.clone(),
@@ -132,18 +136,19 @@ fn planned(soft: &SoftState, repair: RepairUnderWay, size: u64) -> Planned {
     }
 }
 
-fn file_facts(soft: &SoftState, hash: ContentHash, record: FileRecord) -> Subject {
-    let holders = record
-        .replicas
-        .iter()
-        .map(|replica| HolderFacts {
-            node: replica.node,
-            generation: replica.generation,
-            suspect: soft.suspects.contains(&hash, replica.node),
-            unsettled: soft.repair.is_unsettled(&hash, replica.node),
-        })
-        .collect();
-    Subject::File { record, holders }
+/// The replicas of a file, and what speaks against them.
+pub(super) fn holders(
+    soft: &SoftState,
+    hash: ContentHash,
+    record: &FileRecord,
+) -> Vec<HolderFacts> {
+    let facts = |replica: &Replica| HolderFacts {
+        node: replica.node,
+        generation: replica.generation,
+        suspect: soft.suspects.contains(&hash, replica.node),
+        unsettled: soft.repair.is_unsettled(&hash, replica.node),
+    };
+    record.replicas.iter().map(facts).collect()
 }
 
 fn delete_facts(
@@ -173,7 +178,7 @@ fn delete_facts(
 }
 
 /// The file with its nodes in the order of the record, which is that of the words.
-fn located(shared: &Shared, hash: ContentHash, record: &FileRecord) -> FileLocations {
+pub(super) fn located(shared: &Shared, hash: ContentHash, record: &FileRecord) -> FileLocations {
     let now_ms = shared.now_ms();
     let soft = shared.soft();
     let timeouts = soft.cluster.timeouts();

@@ -1,3 +1,4 @@
+use super::super::facts::NodeFacts;
 use super::*;
 use crate::record::{CommandRecord, ParkedReplica, Replica};
 use richardstore_proto::{Blake3Root, CommandId, ContentHash, Generation};
