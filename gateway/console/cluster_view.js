@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { badge } from "./badge.js";
 import { bar, element, refill, table, text } from "./dom.js";
 import { EventList } from "./event_list.js";
-import { ago, bytes, count, duration, rate } from "./format.js";
+import { ago, bytes, count, duration, moment, rate } from "./format.js";
 import { Plot } from "./plot.js";
 import { RepairMeter } from "./repair_meter.js";
 
@@ -116,11 +116,17 @@ const COLUMNS = [
   { name: "Heartbeat" }, { name: "Full report" }, { name: "Commands", number: true },
 ];
 
+function nodeNote(node) {
+  if (node.volume_failed) return " its volume failed";
+  if (node.maintenance_until_ms) return ` until ${moment(node.maintenance_until_ms)}`;
+  return node.read_only ? " takes no writes" : "";
+}
+
 function nodeRow(node) {
   const taken = node.capacity_bytes - node.available_bytes;
   return [
     element("span", { title: `${node.node_id}, start ${node.session_epoch}` }, element("strong", {}, node.name), " ", element("code", {}, node.address)),
-    element("span", {}, badge(node.state), node.read_only ? " takes no writes" : ""),
+    element("span", {}, badge(node.state), nodeNote(node)),
     node.rack || "–",
     element("span", { class: "space" }, bar(taken, node.capacity_bytes, `${bytes(taken)} of ${bytes(node.capacity_bytes)} taken`), `${bytes(node.used_bytes)} held, ${bytes(node.available_bytes)} free`),
     count(node.replicas),

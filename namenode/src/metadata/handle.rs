@@ -27,7 +27,7 @@ pub struct MetadataOptions {
     pub batch_limit: usize,
     /// Mutations waiting at most; past it, `submit` waits.
     pub queue_limit: usize,
-    /// Room on the disk that stays free, in bytes; see [`Tight`]. 0 looks at nothing.
+    /// Room on the disk that stays free, in bytes; see `Tight`. 0 looks at nothing.
     pub reserve_bytes: u64,
 }
 
