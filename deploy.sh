@@ -27,6 +27,7 @@ usage: ./deploy.sh [--docker] [COMMAND]
 RICHARDSTORE_PORT       port on this machine, 8080 by default
 RICHARDSTORE_BINARY     a static Linux binary to make the image of, instead of compiling one
 RICHARDSTORE_WAIT_SECONDS   longest wait for one thing, 300 by default
+RICHARDSTORE_COMPOSE_OVERRIDE   with --docker: a second compose file, whose settings win
 TEXT
 }
 
@@ -162,12 +163,15 @@ k3d_down() {
 # --- containers
 
 compose() {
+  local more=()
+  [ -z "${RICHARDSTORE_COMPOSE_OVERRIDE:-}" ] || more=(--file "$RICHARDSTORE_COMPOSE_OVERRIDE")
   if docker compose version >/dev/null 2>&1; then
-    docker compose --project-name richardstore --file "$root/k8s/compose.yaml" "$@"
+    docker compose --project-name richardstore --file "$root/k8s/compose.yaml" ${more[@]+"${more[@]}"} "$@"
   elif docker-compose version >/dev/null 2>&1; then
     # Version 1 knows no `name` and the plugin needs it.
-    sed '/^name: /d' "$root/k8s/compose.yaml" |
-      docker-compose --project-name richardstore --project-directory "$root/k8s" --file - "$@"
+    mkdir -p "$root/target/deploy"
+    sed '/^name: /d' "$root/k8s/compose.yaml" >"$root/target/deploy/compose.yaml"
+    docker-compose --project-name richardstore --file "$root/target/deploy/compose.yaml" ${more[@]+"${more[@]}"} "$@"
   else
     die "docker compose is missing: https://docs.docker.com/compose/install/ (Debian: docker-compose)"
   fi
@@ -223,7 +227,9 @@ smoke() {
   # shellcheck disable=SC2064 # the directory is known now and gone from scope then
   trap "rm -rf '$directory'" EXIT
   head -c 1048576 /dev/urandom >"$directory/sent"
-  answer="$(curl --silent --show-error --fail --max-time 60 -F "file=@$directory/sent" "$url/upload")" ||
+  # 503 says that nothing was stored and that it is worth another try: a namenode that has only just started knows no datanode.
+  answer="$(curl --silent --show-error --fail --max-time 60 --retry 60 --retry-delay 1 --retry-max-time "$wait_seconds" \
+    -F "file=@$directory/sent" "$url/upload")" ||
     die "the upload failed"
   hash="$(sed -n 's/.*"hash" *: *"\([0-9a-f]\{64\}\)".*/\1/p' <<<"$answer")"
   [ -n "$hash" ] || die "the upload was answered without a hash: $answer"
