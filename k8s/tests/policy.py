@@ -218,12 +218,12 @@ def monitor_findings(monitor, objects):
     ]
     if not services:
         return [f"{name_of(monitor)}: selects no service"]
-    found = []
-    for endpoint in monitor["spec"]["endpoints"]:
-        for service in services:
-            if endpoint["port"] not in [port["name"] for port in service["spec"]["ports"]]:
-                found.append(f"{name_of(monitor)}: {name_of(service)} has no port {endpoint['port']}")
-    return found
+    asked = {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]}
+    return [
+        f"{name_of(monitor)}: asks {name_of(service)} nothing"
+        for service in services
+        if not asked & {port["name"] for port in service["spec"]["ports"]}
+    ]
 
 
 def network_findings(objects, workloads):
