@@ -33,7 +33,7 @@ async fn i01_i06_a_hung_datanode_holds_up_no_reader_and_is_taken_in_again() {
         files.push((cluster.http.upload(content).await.unwrap(), content));
     }
     let victim = cluster.datanodes[0].as_ref().unwrap();
-    victim.pause().unwrap();
+    victim.pause().await.unwrap();
     let mut slowest = Duration::ZERO;
     for (hash, content) in &files {
         let began = Instant::now();
@@ -91,7 +91,7 @@ async fn i07_a_hung_namenode_is_a_clear_error_and_nobody_is_declared_dead_when_i
     let cluster = Cluster::start(3, &QUICK).await;
     let content = Content::new(1, 50_000);
     let hash = cluster.http.upload(content).await.unwrap();
-    cluster.namenode.pause().unwrap();
+    cluster.namenode.pause().await.unwrap();
     let began = Instant::now();
     let info = cluster.http.get("/info").await.unwrap().json().unwrap();
     assert_eq!(info["status"], "unavailable");

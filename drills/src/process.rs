@@ -141,12 +141,18 @@ impl Process {
         Ok(status.with_context(|| format!("still running after {limit:?}"))??)
     }
 
-    /// SIGSTOP: it does nothing more until [`Process::resume`], and its connections stay open.
+    /// SIGSTOP, and waits until it is in force: it does nothing more until [`Process::resume`], and its connections stay open.
     ///
     /// # Errors
-    /// When it cannot be signalled.
-    pub fn pause(&self) -> Result<()> {
-        Ok(kill_process(self.pid()?, Signal::STOP)?)
+    /// When it cannot be signalled, or goes on all the same.
+    pub async fn pause(&self) -> Result<()> {
+        let pid = self.pid()?;
+        kill_process(pid, Signal::STOP)?;
+        // On a busy machine its threads may still answer for a while.
+        wait_until("all threads have stopped", READY_LIMIT, || async {
+            has_stopped(pid)
+        })
+        .await
     }
 
     /// SIGCONT.
@@ -176,6 +182,16 @@ impl Process {
         let id = i32::try_from(self.child.id().context("the process has ended")?)?;
         Pid::from_raw(id).context("a process id is not 0")
     }
+}
+
+fn has_stopped(pid: Pid) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())) else {
+        return false;
+    };
+    threads.flatten().all(|thread| {
+        let status = std::fs::read_to_string(thread.path().join("status"));
+        status.is_ok_and(|status| status.contains("State:\tT"))
+    })
 }
 
 /// Asks `condition` again and again until it holds.
