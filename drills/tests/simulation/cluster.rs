@@ -1,13 +1,18 @@
 //! The hosts of the simulation: a namenode, three datanodes and a spare one, on real directories.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use richardstore_datanode::{Datanode, DatanodeConfig, Identity};
 use richardstore_namenode::{Namenode, NamenodeConfig};
 use richardstore_proto::{NamenodeEpoch, NodeId, SessionEpoch};
 use richardstore_runtime::Environment;
+use richardstore_store::{Depth, Layout};
 use turmoil::Sim;
 
+use crate::host::Host;
 use crate::network::World;
 
 /// The namenode's host.
@@ -25,21 +30,27 @@ pub const HOSTS: [&str; 6] = [NAMENODE, CLIENT, "node-1", "node-2", "node-3", "n
 /// Room of a datanode, in bytes.
 const CAPACITY_BYTES: u64 = 1 << 30;
 
+/// Bit rot is found by the scrub where no reader finds it.
+const SCRUB_INTERVAL: Duration = Duration::from_secs(40);
+
 /// Adds namenode and datanodes to `sim`. They keep what they keep below `directory`, which survives their crashes.
-pub fn add_cluster(sim: &mut Sim<'_>, directory: &Path, world: &World) {
+pub fn add_cluster(sim: &mut Sim<'_>, directory: &Path, world: &World) -> turmoil::Result {
     let dir = directory.join(NAMENODE);
     let shared = world.clone();
     sim.host(NAMENODE, move || {
-        run_namenode(dir.clone(), shared.environment(NAMENODE))
+        let role = run_namenode(dir.clone(), shared.environment(NAMENODE));
+        process(shared.host(NAMENODE).clone(), role)
     });
     for (number, name) in (1..).zip(DATANODES) {
         let dir = directory.join(name);
         write_identity(&dir, number);
         let shared = world.clone();
         sim.host(name, move || {
-            run_datanode(name, dir.clone(), shared.environment(name))
+            let role = run_datanode(name, dir.clone(), shared.environment(name));
+            process(shared.host(name).clone(), role)
         });
     }
+    Ok(())
 }
 
 /// A datanode makes up an id where it finds none, and its pauses between retries follow from that. With an id it was given
@@ -55,6 +66,18 @@ fn write_identity(dir: &Path, number: u8) {
     identity.save(dir).unwrap();
 }
 
+/// Runs `role` until it is killed, and then leaves it as it is, without connections, until it is taken away.
+async fn process(host: Arc<Host>, role: impl Future<Output = turmoil::Result>) -> turmoil::Result {
+    let killed = host.begin();
+    let mut role = pin!(role);
+    tokio::select! {
+        biased;
+        () = killed.cancelled() => host.hang_up(),
+        ended = &mut role => return ended,
+    }
+    std::future::pending().await
+}
+
 async fn run_namenode(dir: PathBuf, environment: Environment) -> turmoil::Result {
     let config = NamenodeConfig {
         dir,
@@ -66,6 +89,8 @@ async fn run_namenode(dir: PathBuf, environment: Environment) -> turmoil::Result
         write_timeout_ms: 20_000,
         cache_bytes: 1 << 20,
         reserve_bytes: 0,
+        // Copies of the metadata are files in the store, which the oracle does not know.
+        copy_interval_ms: 0,
         ..NamenodeConfig::default()
     };
     let namenode = Namenode::start(config, environment).await?;
@@ -78,6 +103,8 @@ async fn run_datanode(name: &str, dir: PathBuf, environment: Environment) -> tur
         advertise: Some(format!("{name}:9100")),
         name: name.to_owned(),
         headroom_bytes: 0,
+        layout: Some(Layout::new(1, Depth::Levels(1))?),
+        scrub_interval: SCRUB_INTERVAL,
         // The machine's free space changes while a seed runs; placement must not follow that.
         capacity_bytes: Some(CAPACITY_BYTES),
         index_cache_bytes: 1 << 20,

@@ -1,19 +1,26 @@
 //! [`Workload`]: uploads, reads and deletes of one client, what was promised to it, and whether that was kept.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::join;
 use futures_util::{StreamExt, stream};
-use richardstore_client::{Client, ClientConfig, ClientError, GetOptions, PutOptions};
+use richardstore_client::{
+    Client, ClientConfig, ClientError, GetOptions, NodeStatus, NodeWish, PutOptions,
+};
 use richardstore_drills::{Content, Oracle, Random};
-use richardstore_proto::{ContentHash, ErrorCode};
+use richardstore_proto::{ContentHash, ErrorCode, NodeState};
 use richardstore_runtime::Environment;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster::{DATANODES, NAMENODE_ADDRESS};
+use crate::disks::{Disks, REPLICATION};
 use crate::faults::HEALED_AT;
+use crate::figures::Figures;
 
 /// What is known of a run.
 #[derive(Default)]
@@ -22,17 +29,23 @@ pub struct Record {
     pub log: Vec<String>,
     /// What was promised.
     pub oracle: Oracle,
-    /// After healing: all files that were ever uploaded, and whether they are there.
-    pub end: BTreeMap<String, bool>,
+    /// Files that were acknowledged with all their replicas by the only upload they ever had, and never deleted. Others may
+    /// have replicas on disks that no file counts on, and that go rightly.
+    pub kept_whole: BTreeSet<String>,
+    /// How often what happened.
+    pub figures: Figures,
 }
 
 /// A record that the client and the simulation write together.
 pub type SharedRecord = Rc<RefCell<Record>>;
 
+/// Disks that the client and the simulation look at together.
+pub type SharedDisks = Rc<RefCell<Disks>>;
+
 /// For one operation, after which it counts as cut.
 const OPERATION_LIMIT: Duration = Duration::from_secs(20);
 /// For the cluster to be whole again after the last fault: dead timeouts, rebuilt indexes, repairs.
-const HEALING_LIMIT: Duration = Duration::from_secs(120);
+const HEALING_LIMIT: Duration = Duration::from_secs(240);
 const LONGEST_PAUSE_MS: u64 = 400;
 const LARGEST_BYTES: u64 = 400_000;
 
@@ -45,6 +58,12 @@ pub struct Workload {
     there: Vec<Content>,
     /// Deleted, acknowledged.
     deleted: Vec<Content>,
+    /// Uploads without an answer. Asking again must end as if the first time had been the only one.
+    unanswered: Vec<Content>,
+    /// Deletes without an answer, likewise. Such a file is not uploaded again: the delete may still be on its way.
+    undeleted: Vec<Content>,
+    /// The datanode that is being emptied.
+    emptying: Option<&'static str>,
 }
 
 impl Workload {
@@ -56,32 +75,73 @@ impl Workload {
             record,
             there: Vec::new(),
             deleted: Vec::new(),
+            unanswered: Vec::new(),
+            undeleted: Vec::new(),
+            emptying: None,
         }
     }
 
-    /// Works through the faults, waits until the cluster is whole, and reads everything again.
-    pub async fn run(mut self) -> turmoil::Result {
+    /// Works through the faults, waits until the cluster is whole, and reads everything twice: what the first time found
+    /// holds from then on.
+    pub async fn run(mut self, disks: SharedDisks) -> turmoil::Result {
         while turmoil::sim_elapsed().unwrap_or_default() < HEALED_AT {
             self.step().await;
             sleep(Duration::from_millis(self.random.below(LONGEST_PAUSE_MS))).await;
         }
-        self.whole_again().await?;
-        let touched = self.record.borrow().oracle.touched();
-        for (hash, content) in touched {
-            let found = timeout(OPERATION_LIMIT, self.find(content)).await?;
-            let found = found.map_err(|error| format!("after healing: {error}"))?;
-            self.observe(content, found);
-            self.record.borrow_mut().end.insert(hash, found.is_some());
+        let until = Instant::now() + HEALING_LIMIT;
+        while self.emptying.is_some() && Instant::now() < until {
+            self.stop_emptying().await;
         }
+        self.whole_again(until).await?;
+        let end = self.read_all().await?;
+        loop {
+            let settled = disks.borrow().settled(&end);
+            match settled {
+                Ok(()) => break,
+                Err(why) if Instant::now() >= until => {
+                    return Err(format!("not settled: {why}").into());
+                }
+                Err(_) => sleep(Duration::from_secs(1)).await,
+            }
+        }
+        self.read_all().await?;
         Ok(())
     }
 
     async fn step(&mut self) {
-        match self.random.below(10) {
-            0..5 => self.upload_new().await,
-            5 => self.upload_deleted().await,
-            6 | 7 => self.delete().await,
+        match self.random.below(20) {
+            0..8 => self.upload_new().await,
+            8 => self.upload_deleted().await,
+            9 => self.upload_unanswered().await,
+            10 | 11 => self.delete().await,
+            12 => self.delete_undeleted().await,
+            13 | 14 => self.race().await,
+            15 if self.random.below(8) == 0 => self.start_emptying().await,
+            15 => self.stop_emptying().await,
             _ => self.read().await,
+        }
+    }
+
+    async fn start_emptying(&mut self) {
+        let node = DATANODES[usize::try_from(self.random.below(4)).unwrap()];
+        if self.emptying.is_none() {
+            self.emptying = Some(node);
+            let wish = self.client.set_node_admin(node, NodeWish::Decommission);
+            let is_begun = matches!(timeout(OPERATION_LIMIT, wish).await, Ok(Ok(_)));
+            self.note(format!("empty {node}: {is_begun}"));
+            self.count("decommissions begun");
+        }
+    }
+
+    async fn stop_emptying(&mut self) {
+        if let Some(node) = self.emptying {
+            let wish = self.client.set_node_admin(node, NodeWish::InService);
+            if let Ok(Ok(_)) = timeout(OPERATION_LIMIT, wish).await {
+                self.note(format!("{node} in service"));
+                self.emptying = None;
+            } else {
+                sleep(Duration::from_secs(1)).await;
+            }
         }
     }
 
@@ -91,7 +151,10 @@ impl Workload {
             _ => self.random.below(5_000),
         };
         let content = Content::new(self.random.number(), size);
-        self.upload(content).await;
+        let replicas = self.upload(content).await.unwrap_or(0);
+        if usize::try_from(replicas).unwrap() >= REPLICATION {
+            self.record.borrow_mut().kept_whole.insert(content.hash());
+        }
     }
 
     /// A file that was deleted may come again, and then stays (I4).
@@ -101,39 +164,98 @@ impl Workload {
         }
     }
 
-    async fn upload(&mut self, content: Content) {
+    async fn upload_unanswered(&mut self) {
+        if let Some(content) = take(&mut self.random, &mut self.unanswered) {
+            self.count("uploads repeated");
+            self.upload(content).await;
+        }
+    }
+
+    async fn upload(&mut self, content: Content) -> Option<u32> {
         let hash = content.hash();
         self.record
             .borrow_mut()
             .oracle
             .upload_started(&hash, content);
+        let replicas = self.put(content).await;
+        if replicas.is_some() {
+            self.record.borrow_mut().oracle.upload_acknowledged(&hash);
+            self.there.push(content);
+        } else {
+            self.unanswered.push(content);
+        }
+        replicas
+    }
+
+    async fn put(&self, content: Content) -> Option<u32> {
         let source = stream::iter(content.chunks().map(Ok));
         let put = self.client.put(source, PutOptions::default());
-        match timeout(OPERATION_LIMIT, put).await {
-            Ok(Ok(outcome)) => {
-                let replicas = outcome.replicas;
-                self.note(format!("put {hash:.8}: {replicas} replicas"));
-                self.record.borrow_mut().oracle.upload_acknowledged(&hash);
-                self.there.push(content);
-            }
-            failed => self.cut("put", content, failed.ok().and_then(Result::err)),
-        }
+        let answer = timeout(OPERATION_LIMIT, put).await;
+        let replicas = answer.map(|answer| answer.map(|outcome| outcome.replicas));
+        self.answered("put", content, replicas)
     }
 
     async fn delete(&mut self) {
+        if let Some(content) = take(&mut self.random, &mut self.there) {
+            self.delete_one(content, true).await;
+        }
+    }
+
+    async fn delete_undeleted(&mut self) {
+        if let Some(content) = take(&mut self.random, &mut self.undeleted) {
+            self.count("deletes repeated");
+            self.delete_one(content, false).await;
+        }
+    }
+
+    async fn delete_one(&mut self, content: Content, may_return: bool) {
+        let hash = content.hash();
+        self.delete_starts(&hash);
+        if !self.remove(content).await {
+            self.undeleted.push(content);
+            return;
+        }
+        self.record.borrow_mut().oracle.delete_acknowledged(&hash);
+        if may_return {
+            self.deleted.push(content);
+        }
+    }
+
+    fn delete_starts(&self, hash: &str) {
+        let mut record = self.record.borrow_mut();
+        record.oracle.delete_started(hash);
+        record.kept_whole.remove(hash);
+    }
+
+    async fn remove(&self, content: Content) -> bool {
+        let hash = parse(content);
+        let answer = timeout(OPERATION_LIMIT, self.client.delete(&hash)).await;
+        self.answered("delete", content, answer).is_some()
+    }
+
+    /// A delete and an upload of the same file at once. Both orders are right; which one it was is seen by looking.
+    async fn race(&mut self) {
         let Some(content) = take(&mut self.random, &mut self.there) else {
             return;
         };
-        let hash = content.hash();
-        self.record.borrow_mut().oracle.delete_started(&hash);
-        let parsed = parse(content);
-        match timeout(OPERATION_LIMIT, self.client.delete(&parsed)).await {
-            Ok(Ok(existed)) => {
-                self.note(format!("delete {hash:.8}: {existed}"));
-                self.record.borrow_mut().oracle.delete_acknowledged(&hash);
-                self.deleted.push(content);
+        self.delete_starts(&content.hash());
+        self.count("deletes racing uploads");
+        let after = Duration::from_millis(self.random.below(40));
+        let (put, removed) = join(self.put(content), async {
+            sleep(after).await;
+            self.remove(content).await
+        })
+        .await;
+        // With an answer missing, one of them may still be on its way: then nobody knows until the end.
+        if put.is_some()
+            && removed
+            && let Ok(Ok(found)) = timeout(OPERATION_LIMIT, self.find(content, 0, None)).await
+        {
+            self.observe(content, found);
+            match found {
+                Some(_) => self.there.push(content),
+                None => self.deleted.push(content),
             }
-            failed => self.cut("delete", content, failed.ok().and_then(Result::err)),
         }
     }
 
@@ -146,33 +268,78 @@ impl Workload {
         let Some(content) = choose(&mut self.random, from).map(|at| from[at]) else {
             return;
         };
-        if let Ok(Ok(found)) = timeout(OPERATION_LIMIT, self.find(content)).await {
+        let (offset, length) = match self.random.below(2) {
+            0 => (0, None),
+            _ => {
+                let offset = self.random.below(content.size);
+                (offset, Some(self.random.below(content.size - offset + 1)))
+            }
+        };
+        let found = self.find(content, offset, length);
+        if let Ok(Ok(found)) = timeout(OPERATION_LIMIT, found).await {
             self.observe(content, found);
         } else {
             self.note(format!("get {:.8}: not now", content.hash()));
+            self.count("reads refused");
         }
     }
 
-    /// Nobody knows whether it happened or will. The file is not touched again, so that this stays the only doubt.
-    fn cut(&self, operation: &str, content: Content, error: Option<ClientError>) {
-        let why = error.map_or("no answer".to_owned(), |error| {
-            format!("{:?}", error.code())
+    async fn read_all(&self) -> Result<BTreeMap<String, bool>, String> {
+        let touched = self.record.borrow().oracle.touched();
+        let mut end = BTreeMap::new();
+        for (hash, content) in touched {
+            let found = timeout(OPERATION_LIMIT, self.find(content, 0, None)).await;
+            let found = found.map_err(|_| format!("after healing: {hash:.8} takes too long"))?;
+            let found = found.map_err(|error| format!("after healing: {hash:.8}: {error}"))?;
+            self.observe(content, found);
+            end.insert(hash, found.is_some());
+        }
+        Ok(end)
+    }
+
+    /// The answer. Where there was none, nobody knows whether it happened or will.
+    fn answered<T: Debug>(
+        &self,
+        operation: &'static str,
+        content: Content,
+        answer: Result<Result<T, ClientError>, Elapsed>,
+    ) -> Option<T> {
+        let what = match &answer {
+            Ok(Ok(answer)) => format!("{answer:?}"),
+            Ok(Err(error)) => format!("cut, {:?}", error.code()),
+            Err(_) => "cut, no answer".to_owned(),
+        };
+        self.note(format!("{operation} {:.8}: {what}", content.hash()));
+        let answer = answer.ok().and_then(Result::ok);
+        if answer.is_none() {
+            self.record.borrow_mut().oracle.request_cut();
+        }
+        self.count(match (operation, answer.is_some()) {
+            ("put", true) => "uploads acknowledged",
+            ("put", false) => "uploads cut",
+            (_, true) => "deletes acknowledged",
+            (_, false) => "deletes cut",
         });
-        self.note(format!("{operation} {:.8}: cut, {why}", content.hash()));
-        self.record.borrow_mut().oracle.request_cut();
+        answer
     }
 
     fn observe(&self, content: Content, found: Option<bool>) {
         let hash = content.hash();
         self.note(format!("get {hash:.8}: {found:?}"));
+        self.count("reads answered");
         self.record.borrow_mut().oracle.observed(&hash, found);
     }
 
     /// Whether the file is there, and then whether its bytes are right.
-    async fn find(&self, content: Content) -> Result<Option<bool>, ClientError> {
+    async fn find(
+        &self,
+        content: Content,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<Option<bool>, ClientError> {
         let found = self
             .client
-            .get(&parse(content), 0, None, GetOptions::default())
+            .get(&parse(content), offset, length, GetOptions::default())
             .await;
         let mut stream = match found {
             Ok(stream) => stream,
@@ -183,12 +350,13 @@ impl Workload {
         while let Some(chunk) = stream.next().await {
             bytes.extend_from_slice(&chunk?);
         }
-        Ok(Some(bytes == content.bytes()))
+        let end = length.map_or(content.size, |length| offset + length);
+        let range = usize::try_from(offset).unwrap()..usize::try_from(end).unwrap();
+        Ok(Some(bytes == content.bytes()[range]))
     }
 
     /// Waits until nothing is left to repair, to delete or to report.
-    async fn whole_again(&self) -> turmoil::Result {
-        let until = Instant::now() + HEALING_LIMIT;
+    async fn whole_again(&self, until: Instant) -> turmoil::Result {
         loop {
             let info = timeout(OPERATION_LIMIT, self.client.info()).await?;
             if let Ok(info) = &info
@@ -203,8 +371,37 @@ impl Workload {
             if Instant::now() >= until {
                 return Err(format!("not whole again: {info:?}").into());
             }
+            if info.is_ok_and(|info| info.nodes_dead > 0) {
+                self.remove_the_replaced().await;
+            }
             sleep(Duration::from_millis(500)).await;
         }
+    }
+
+    /// A node that lost its identity with its disk came back under its name as another one. That the old one is gone for
+    /// good is for an operator to say.
+    async fn remove_the_replaced(&self) {
+        let nodes = timeout(OPERATION_LIMIT, self.client.nodes()).await;
+        let nodes: Vec<NodeStatus> = nodes.into_iter().flatten().flatten().collect();
+        let is_there = |name: &str| {
+            let alive = |node: &&NodeStatus| node.state != NodeState::Dead;
+            nodes.iter().filter(alive).any(|node| node.name == name)
+        };
+        for node in &nodes {
+            if node.state == NodeState::Dead && is_there(&node.name) {
+                let wish = NodeWish::Remove { accept_loss: false };
+                let id = node.node_id.to_string();
+                let removed = timeout(OPERATION_LIMIT, self.client.set_node_admin(&id, wish)).await;
+                if let Ok(Ok(_)) = removed {
+                    self.note(format!("removed {id}"));
+                    self.count("replaced nodes removed");
+                }
+            }
+        }
+    }
+
+    fn count(&self, what: &'static str) {
+        self.record.borrow_mut().figures.count(what);
     }
 
     fn note(&self, what: String) {

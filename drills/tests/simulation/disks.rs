@@ -1,0 +1,147 @@
+//! [`Disks`]: what lies in the directories of the datanodes, behind the back of the cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use richardstore_drills::{Random, inspect_tree};
+
+use crate::cluster::DATANODES;
+
+/// Replicas that each file gets.
+pub const REPLICATION: usize = 3;
+
+/// The disks of all datanodes, those of crashed ones included.
+pub struct Disks {
+    root: PathBuf,
+    /// Files that had all of their replicas at some time, and must never have fewer from then on (I6).
+    whole: BTreeSet<String>,
+    /// Files a replica of which was damaged here. It is put aside at some time.
+    damaged: BTreeSet<String>,
+}
+
+impl Disks {
+    /// Those below `root`.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            whole: BTreeSet::new(),
+            damaged: BTreeSet::new(),
+        }
+    }
+
+    /// Whether a file of those that must keep all replicas they ever had (`stays`) fell below its target, which one then.
+    pub fn fallen(&mut self, stays: impl Fn(&str) -> bool) -> Option<String> {
+        let replicas = self.replicas();
+        self.whole.retain(|hash| stays(hash));
+        let fallen = self.whole.iter().find(|hash| {
+            replicas.get(*hash).map_or(0, Vec::len) < REPLICATION && !self.damaged.contains(*hash)
+        });
+        if let Some(hash) = fallen {
+            let left = replicas.get(hash).map_or(0, Vec::len);
+            return Some(format!("{hash:.8} fell to {left} replicas"));
+        }
+        let whole = replicas
+            .into_iter()
+            .filter(|(_, on)| on.len() >= REPLICATION);
+        self.whole
+            .extend(whole.map(|(hash, _)| hash).filter(|hash| stays(hash)));
+        None
+    }
+
+    /// Takes the disk of `node` away, its identity too where `all`.
+    pub fn wipe(&mut self, node: &str, all: bool) {
+        let directory = self.root.join(node);
+        for name in ["replicas", "index"] {
+            fs::remove_dir_all(directory.join(name)).unwrap();
+        }
+        // Only there after a clean stop.
+        let _ = fs::remove_file(directory.join("index.clean"));
+        if all {
+            fs::remove_file(directory.join("identity.json")).unwrap();
+        }
+        self.whole.clear();
+    }
+
+    /// Changes one byte of one replica on `node`, of a file that has other ones and none of them damaged before. Which
+    /// one.
+    pub fn rot(&mut self, node: &str, random: &mut Random) -> Option<String> {
+        let replicas = self.replicas();
+        let fit: Vec<(&String, &PathBuf)> = replicas
+            .iter()
+            .filter(|(hash, on)| on.len() >= REPLICATION && !self.damaged.contains(*hash))
+            .filter_map(|(hash, on)| Some((hash, &on.iter().find(|(at, _)| *at == node)?.1)))
+            .filter(|(_, path)| fs::metadata(path).is_ok_and(|file| file.len() > 0))
+            .collect();
+        let (hash, path) = fit.get(usize::try_from(random.below(fit.len() as u64)).ok()?)?;
+        let file = fs::File::options().read(true).write(true).open(path).ok()?;
+        let at = random.below(file.metadata().ok()?.len());
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).ok()?;
+        file.write_all_at(&[byte[0] ^ 0x10], at).ok()?;
+        let hash = (*hash).clone();
+        self.damaged.insert(hash.clone());
+        Some(hash)
+    }
+
+    /// Whether the disks hold what they should: as many replicas as the target of each file that `end` says is there, none of
+    /// the others, right bytes, and nothing half done (I2, I5).
+    ///
+    /// # Errors
+    /// The first difference, in words.
+    pub fn settled(&self, end: &BTreeMap<String, bool>) -> Result<(), String> {
+        for node in DATANODES {
+            let findings = inspect_tree(&self.root.join(node).join("replicas"));
+            let findings = findings.map_err(|error| format!("{node}: {error}"))?;
+            if !findings.wrong.is_empty() || !findings.temporary.is_empty() {
+                return Err(format!(
+                    "{node} has {:?} {:?}",
+                    findings.wrong, findings.temporary
+                ));
+            }
+        }
+        let replicas = self.replicas();
+        for (hash, is_there) in end {
+            let found = replicas.get(hash).map_or(0, Vec::len);
+            if found != if *is_there { REPLICATION } else { 0 } {
+                return Err(format!(
+                    "{hash:.8}, there: {is_there}, has {found} replicas"
+                ));
+            }
+        }
+        match replicas.keys().find(|hash| !end.contains_key(*hash)) {
+            Some(hash) => Err(format!("nobody knows of {hash:.8}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Node and path of every replica, by hash.
+    fn replicas(&self) -> BTreeMap<String, Vec<(&'static str, PathBuf)>> {
+        let mut found = BTreeMap::<String, Vec<_>>::new();
+        for node in DATANODES {
+            // The layout that the cluster here is given: one level. A disk that was just wiped has none.
+            let root = self.root.join(node).join("replicas");
+            for directory in entries(&root).into_iter().filter(|path| is_level(path)) {
+                for path in entries(&directory) {
+                    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                    found.entry(name).or_default().push((node, path));
+                }
+            }
+        }
+        found
+    }
+}
+
+fn is_level(path: &Path) -> bool {
+    let name = path.file_name().unwrap().to_string_lossy();
+    name.len() == 1 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What is in a directory, sorted; nothing where there is none.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let listed = fs::read_dir(directory).into_iter().flatten();
+    let mut paths: Vec<PathBuf> = listed.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
