@@ -5,9 +5,9 @@ use tokio::time::Instant;
 
 use super::Ending;
 use super::scene::{NOTICE_LIMIT, Scene};
-use super::view::{ASK_EVERY, until_clear};
+use super::view::until_clear;
 use crate::hand::ReplicaState;
-use crate::{Content, Node, Substrate};
+use crate::{Content, Substrate};
 
 /// More than one group of the tree that reads are checked against.
 const ROTTEN_BYTES: u64 = 300_000;
@@ -53,30 +53,10 @@ pub(super) async fn come_back<S: Substrate>(scene: &mut Scene<'_, S>) -> Result<
     let since = Instant::now();
     scene.start(victim).await?;
     scene.until_healthy().await?;
-    until_forgotten(scene, victim, &deleted).await?;
+    // What was deleted while it was away goes from its disk too.
+    scene.until_forgotten(victim, &deleted).await?;
     until_trimmed(scene).await?;
     Ok(Ending::Recovered(since.elapsed()))
-}
-
-/// What was deleted while it was away goes from its disk too.
-async fn until_forgotten<S: Substrate>(
-    scene: &mut Scene<'_, S>,
-    node: Node,
-    deleted: &[Content],
-) -> Result<()> {
-    let started = Instant::now();
-    loop {
-        let found = scene.substrate.look(node, deleted).await?;
-        let there = found.iter().filter(|state| **state != ReplicaState::Absent);
-        let there = there.count();
-        if there == 0 {
-            return Ok(());
-        }
-        if started.elapsed() > NOTICE_LIMIT {
-            bail!("{there} deleted canaries are still on the disk of {node}");
-        }
-        tokio::time::sleep(ASK_EVERY).await;
-    }
 }
 
 /// No canary has more replicas than it should.

@@ -59,9 +59,10 @@ enum Ending {
 
 impl Drill {
     /// All of them, in the order in which `all` holds them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NamenodeRestart,
         Self::NamenodeKillUnderLoad,
+        Self::NamenodeLost,
         Self::DatanodeLoss,
         Self::DatanodeReturn,
         Self::DiskWipe,

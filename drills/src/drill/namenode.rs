@@ -31,7 +31,11 @@ pub(super) async fn restart<S: Substrate>(scene: &mut Scene<'_, S>) -> Result<En
 }
 
 pub(super) async fn lost<S: Substrate>(scene: &mut Scene<'_, S>) -> Result<Ending> {
-    scene.delete(DELETED).await?;
+    let deleted = scene.delete(DELETED).await?;
+    // A delete that only the namenode has heard of is lost with it. From the next heartbeats on the datanodes remember it.
+    for datanode in scene.substrate.datanodes() {
+        scene.until_forgotten(datanode, &deleted).await?;
+    }
     let since = Instant::now();
     scene.lose_namenode().await?;
     scene.rebuild_namenode().await?;

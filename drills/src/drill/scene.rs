@@ -246,6 +246,26 @@ impl<'a, S: Substrate> Scene<'a, S> {
         Ok(())
     }
 
+    /// Waits until nothing of `deleted` is on the disk of `node`, which therefore was told of the deletes.
+    ///
+    /// # Errors
+    /// When something still is after two minutes.
+    pub async fn until_forgotten(&mut self, node: Node, deleted: &[Content]) -> Result<()> {
+        let started = tokio::time::Instant::now();
+        loop {
+            let found = self.substrate.look(node, deleted).await?;
+            let there = found.iter().filter(|state| **state != ReplicaState::Absent);
+            let there = there.count();
+            if there == 0 {
+                return Ok(());
+            }
+            if started.elapsed() > NOTICE_LIMIT {
+                bail!("{there} deleted canaries are still on the disk of {node}");
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    }
+
     /// The node that the namenode calls `name`.
     ///
     /// # Errors
