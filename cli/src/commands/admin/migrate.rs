@@ -18,7 +18,7 @@ pub struct MigrateArguments {
     #[command(flatten)]
     action: Action,
     /// With --rollback: lose what was uploaded and deleted since the upgrade
-    #[arg(long, requires = "rollback")]
+    #[arg(long, env = "RICHARDSTORE_DISCARD_CHANGES", requires = "rollback")]
     discard_changes: bool,
 }
 
@@ -26,16 +26,16 @@ pub struct MigrateArguments {
 #[group(multiple = false)]
 struct Action {
     /// Take all steps and throw the result away
-    #[arg(long)]
+    #[arg(long, env = "RICHARDSTORE_DRY_RUN")]
     dry_run: bool,
     /// Keep a copy and bring the database to this schema
-    #[arg(long, value_name = "SCHEMA")]
+    #[arg(long, env = "RICHARDSTORE_TO", value_name = "SCHEMA")]
     to: Option<u32>,
     /// Remove the copy of before: there is no way back then
-    #[arg(long)]
+    #[arg(long, env = "RICHARDSTORE_FINALIZE")]
     finalize: bool,
     /// Put the copy of before back
-    #[arg(long)]
+    #[arg(long, env = "RICHARDSTORE_ROLLBACK")]
     rollback: bool,
 }
 

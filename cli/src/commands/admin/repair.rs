@@ -13,7 +13,7 @@ use crate::session::Session;
 #[derive(Debug, Args)]
 pub struct RepairArguments {
     /// Begin now, and try again at once what failed
-    #[arg(long, required = true)]
+    #[arg(long, env = "RICHARDSTORE_NOW", required = true)]
     now: bool,
     #[command(flatten)]
     namenode: NamenodeAddress,

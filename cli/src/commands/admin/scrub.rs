@@ -16,7 +16,7 @@ use crate::session::Session;
 #[derive(Debug, Args)]
 pub struct ScrubArguments {
     /// Begin now, and not when the next pass is due
-    #[arg(long, required = true)]
+    #[arg(long, env = "RICHARDSTORE_NOW", required = true)]
     now: bool,
     /// Only this datanode: its id, or its name [default: all]
     #[arg(long, env = "RICHARDSTORE_NODE")]
