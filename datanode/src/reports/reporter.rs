@@ -107,9 +107,10 @@ async fn report_under(node: &Arc<Node>, registration: Registration, full: &mut F
         }
         tokio::select! {
             biased;
-            () = node.volume.changed() => tokio::time::sleep(GATHER).await,
+            // First: under a steady load there are always changes, and they are reported before a full report anyway.
             () = node.full_report_wanted.notified() => full.at = None,
             () = full.wait() => full.at = None,
+            () = node.volume.changed() => tokio::time::sleep(GATHER).await,
         }
     }
 }
