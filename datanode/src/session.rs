@@ -226,7 +226,8 @@ async fn recall_deletes(node: &Node) -> Result<(), StoreError> {
         }
         read
     });
-    let telling = async {
+    // It owns the receiving end: where it fails, the reading must not wait for room for ever.
+    let telling = async move {
         let identity = node.membership.identity();
         while let Some(deletes) = received.recv().await {
             let request = wire::RecallDeletesRequest {
