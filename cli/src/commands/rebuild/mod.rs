@@ -145,9 +145,10 @@ async fn begin(
     }
     let cluster = cluster.context("no datanode was named")?;
     if !arguments.ignore_copies {
-        for copy in copies_told_of(told) {
+        let copies = copies_told_of(told);
+        for copy in &copies {
             let path = arguments.dir.join(FETCHED);
-            match fetch(channels, told, &copy, &path).await {
+            match fetch(channels, told, copy, &path).await {
                 Ok(()) => {
                     let rebuild = block_in_place(|| from_copy(arguments, &path, Some(cluster)))?;
                     return Ok((rebuild, format!("{} from the store", copy.hash)));
@@ -157,6 +158,12 @@ async fn begin(
                     0,
                 ),
             }
+        }
+        if !copies.is_empty() {
+            bail!(
+                "the datanodes know of copies of the metadata, and none can be read from those that were named: name the others, \
+                 too, give a file with --copy, or say --ignore-copies to begin with nothing"
+            );
         }
     }
     let rebuild = block_in_place(|| {
