@@ -123,7 +123,7 @@ impl View {
     /// # Errors
     /// [`ViewError`] at the first record that cannot be read; the lines before it were handed out.
     pub fn dump(&self, table: Table, visit: Visit<'_>) -> Result<(), ViewError> {
-        let nodes = self.nodes()?;
+        let nodes = self.nodes_on_record()?;
         guarded(|| match table {
             Table::Files => self.dump_files(&NodeNames::of(&nodes), visit),
             Table::Replicas => self.dump_replicas(&NodeNames::of(&nodes), visit),

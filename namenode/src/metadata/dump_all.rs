@@ -108,7 +108,7 @@ impl View {
 
     pub(super) fn header(&self) -> Result<HeaderLine, ViewError> {
         let counters = self.counters()?;
-        let nodes = u64::try_from(self.nodes()?.len()).unwrap_or(u64::MAX);
+        let nodes = u64::try_from(self.nodes_on_record()?.len()).unwrap_or(u64::MAX);
         let settled_before = self.settled_before()?;
         guarded(|| {
             let meta = self.table(META)?;

@@ -166,7 +166,7 @@ fn check(database: &NewDatabase, header: &HeaderLine, nodes: &[NodeRecord]) -> R
             "its header and its records disagree: {header:?}, {loaded:?}"
         ));
     }
-    let counted = view.nodes().map_err(|error| error.to_string())?;
+    let counted = view.nodes_on_record().map_err(|error| error.to_string())?;
     match counted
         .iter()
         .zip(nodes)

@@ -104,14 +104,18 @@ impl View {
     /// All nodes that ever registered and were not removed, by number.
     pub fn nodes(&self) -> Result<Vec<NodeRecord>, ViewError> {
         let removed = self.removed_nodes()?;
+        let mut nodes = self.nodes_on_record()?;
+        nodes.retain(|node| !removed.contains_key(&node.index));
+        Ok(nodes)
+    }
+
+    /// All nodes that ever registered, by number: those that were removed, too, which are not let in again.
+    pub fn nodes_on_record(&self) -> Result<Vec<NodeRecord>, ViewError> {
         guarded(|| {
             let table = self.transaction.open_table(NODES)?;
             let mut nodes = Vec::new();
             for row in table.iter()? {
                 let (index, frame) = row?;
-                if removed.contains_key(&NodeIndex(index.value())) {
-                    continue;
-                }
                 nodes.push(codec::decode_node(NodeIndex(index.value()), frame.value())?);
             }
             Ok(nodes)
