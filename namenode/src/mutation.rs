@@ -160,6 +160,8 @@ pub enum Mutation {
         epoch: NamenodeEpoch,
         /// The newest generation that a datanode has.
         generation: Generation,
+        /// The time.
+        now_ms: u64,
     },
     /// New commands.
     IssueCommands {

@@ -14,10 +14,10 @@ use crate::mutation::{Mutation, MutationError, Reply};
 pub(super) fn apply(batch: &mut Batch<'_>, mutation: &Mutation) -> Result<Reply, MutationError> {
     match mutation {
         Mutation::StartEpoch {
-            now_ms: _,
+            now_ms,
             writes_expire_at_ms,
         } => {
-            batch.recover_if_loaded()?;
+            batch.recover_if_loaded(*now_ms)?;
             batch.start_epoch(*writes_expire_at_ms)
         }
         Mutation::AllocateWrites {
@@ -96,8 +96,9 @@ pub(super) fn apply(batch: &mut Batch<'_>, mutation: &Mutation) -> Result<Reply,
             replication,
             epoch,
             generation,
+            now_ms,
         } => {
-            batch.recover(*replication, epoch.0, *generation)?;
+            batch.recover(*replication, epoch.0, *generation, *now_ms)?;
             Ok(Reply::Done)
         }
         Mutation::IssueCommands { commands, now_ms } => batch.issue_commands(commands, *now_ms),

@@ -99,6 +99,7 @@ impl Rebuild {
             replication: self.replication,
             epoch: seen.epoch,
             generation: seen.generation,
+            now_ms: self.now_ms,
         })?;
         Ok(())
     }

@@ -21,6 +21,9 @@ use crate::record::{FileRecord, NodeIndex, Replica};
 const LEAP: u64 = 1 << 40;
 /// How far the epoch leaps: more than any namenode starts between two copies.
 const EPOCH_LEAP: u64 = 1 << 20;
+/// What is handed out in a millisecond, at most. The same copy may be loaded twice: the second time everything has to begin
+/// behind what the first one handed out, of which the copy knows nothing and only the clock does.
+const HANDED_OUT_PER_MS: u64 = 256;
 
 /// Generations that were handed out by a database that is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +111,7 @@ impl View {
 
 impl Batch<'_> {
     /// The first start on metadata that was loaded: it may be older than the datanodes, whatever whoever loaded it believes.
-    pub fn recover_if_loaded(&mut self) -> Result<(), MutationError> {
+    pub fn recover_if_loaded(&mut self, now_ms: u64) -> Result<(), MutationError> {
         let replication: Option<u32> = self
             .tables
             .meta
@@ -116,7 +119,7 @@ impl Batch<'_> {
             .map(|frame| codec::decode("meta loaded", frame.value()))
             .transpose()?;
         match replication {
-            Some(replication) => self.recover(replication, 0, Generation(0)),
+            Some(replication) => self.recover(replication, 0, Generation(0), now_ms),
             None => Ok(()),
         }
     }
@@ -128,6 +131,7 @@ impl Batch<'_> {
         replication: u32,
         epoch: u64,
         generation: Generation,
+        now_ms: u64,
     ) -> Result<(), MutationError> {
         self.touch();
         self.tables.meta.remove(META_LOADED)?;
@@ -135,9 +139,11 @@ impl Batch<'_> {
             .oldest_open_write()?
             .unwrap_or(Generation(self.counters.next_generation));
         let newest = self.counters.next_generation.max(generation.0);
-        self.counters.next_generation = newest.saturating_add(LEAP);
-        self.counters.next_command = self.counters.next_command.saturating_add(LEAP);
-        self.counters.epoch = self.counters.epoch.max(epoch).saturating_add(EPOCH_LEAP);
+        let leap = LEAP.saturating_add(now_ms.saturating_mul(HANDED_OUT_PER_MS));
+        self.counters.next_generation = newest.saturating_add(leap);
+        self.counters.next_command = self.counters.next_command.saturating_add(leap);
+        let epoch = self.counters.epoch.max(epoch);
+        self.counters.epoch = epoch.saturating_add(EPOCH_LEAP).saturating_add(now_ms);
         self.forget_writes()?;
         self.forget_repairs()?;
         self.forget_journals()?;

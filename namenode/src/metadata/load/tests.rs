@@ -197,6 +197,7 @@ fn recover(fixture: &Fixture) {
             replication: 2,
             epoch: NamenodeEpoch(0),
             generation: generation(0),
+            now_ms: 0,
         })
         .unwrap();
     for node in 1..=4 {
@@ -314,4 +315,48 @@ fn the_dump_of_everything_holds_the_dumps_of_its_tables() {
         let section = format!("{{\"table\":\"{}\"}}\n{one}", table.as_str());
         assert!(all.contains(&section), "{section}");
     }
+}
+
+/// The next generation after the first start, at `now_ms`, on a new load of `dump`.
+fn next_generation_after_load(dump: &[u8], now_ms: u64) -> u64 {
+    let dir = loaded(dump);
+    let opened = open_directory(dir.path(), 1 << 20, 0, &SystemEntropy).unwrap();
+    let start = Mutation::StartEpoch {
+        now_ms,
+        writes_expire_at_ms: now_ms,
+    };
+    opened.ledger.run(&[start]).unwrap().remove(0).unwrap();
+    opened
+        .ledger
+        .view()
+        .unwrap()
+        .header()
+        .unwrap()
+        .next_generation
+}
+
+#[test]
+fn i01_the_same_copy_loaded_again_hands_out_no_generation_twice() {
+    let dump = dumped(&filled().view(), DumpOf::All);
+    let first = next_generation_after_load(&dump, NOW);
+    let again = next_generation_after_load(&dump, NOW + 1_000);
+    assert!(again >= first + 100_000, "{first}, {again}");
+}
+
+#[test]
+fn i03_a_removed_node_is_still_removed_after_a_dump_and_its_load() {
+    let fixture = filled();
+    let remove = Mutation::RemoveNode {
+        index: NodeIndex(4),
+        after: None,
+        limit: 1_000,
+        now_ms: NOW,
+    };
+    fixture.apply(remove).unwrap();
+    let dump = dumped(&fixture.view(), DumpOf::All);
+    let dir = loaded(&dump);
+    let opened = open_directory(dir.path(), 1 << 20, 0, &SystemEntropy).unwrap();
+    let view = opened.ledger.view().unwrap();
+    assert!(view.removed_nodes().unwrap().contains_key(&NodeIndex(4)));
+    assert_eq!(dumped(&view, DumpOf::All), dump);
 }
