@@ -64,8 +64,12 @@ impl KeptCopy {
             source,
         };
         fs::create_dir_all(directory).map_err(failed)?;
-        let (hash, size) = write_dump(view, &temporary)?;
-        let summary = read_back(&temporary, hash)?;
+        let written = write_dump(view, &temporary)
+            .and_then(|(hash, size)| Ok((hash, size, read_back(&temporary, hash)?)));
+        let (hash, size, summary) = written.inspect_err(|_| {
+            // The room is the database's. What cannot be removed is written over by the next copy.
+            let _ = fs::remove_file(&temporary);
+        })?;
         let path = directory.join(format!("{taken_ms:015}-{hash}{ENDING}"));
         let name = || {
             fs::rename(&temporary, &path)?;
