@@ -171,6 +171,13 @@ impl KnownNode {
         }
     }
 
+    /// Whether its replicas can still be read.
+    pub fn stands(&self, timeouts: Timeouts, now_ms: u64) -> bool {
+        self.registered
+            && !self.stats.volume_failed
+            && self.state(timeouts, now_ms) != NodeState::Dead
+    }
+
     /// How it is, for people: that a node in maintenance is silent is no news.
     fn shown_state(&self, timeouts: Timeouts, now_ms: u64) -> NodeState {
         match self.state(timeouts, now_ms) {

@@ -1,5 +1,7 @@
 //! [`SoftState`]: everything the namenode knows that a restart may lose, behind one lock.
 
+use std::collections::BTreeSet;
+
 use richardstore_proto::{ContentHash, NodeId, NodeState, NodeStats, SessionEpoch};
 
 use crate::cluster::{Cluster, SessionRefusal, Transition};
@@ -172,6 +174,22 @@ impl SoftState {
                 .cluster
                 .get(node)
                 .is_some_and(|known| known.report.is_fresh())
+    }
+
+    /// The nodes that are there, and whose volumes work.
+    pub fn standing(&self, now_ms: u64) -> BTreeSet<NodeIndex> {
+        let timeouts = self.cluster.timeouts();
+        let nodes = self.cluster.iter();
+        let standing = nodes.filter(|node| node.stands(timeouts, now_ms));
+        standing.map(|node| node.index).collect()
+    }
+
+    /// Whether `node` is there, if not quite well, and nothing speaks against its replica of `hash`: it can still be read.
+    pub fn stands(&self, hash: &ContentHash, node: NodeIndex, now_ms: u64) -> bool {
+        let timeouts = self.cluster.timeouts();
+        let known = self.cluster.get(node);
+        let there = known.is_some_and(|known| known.stands(timeouts, now_ms));
+        there && !self.suspects.contains(hash, node) && !self.repair.is_unsettled(hash, node)
     }
 
     /// Whether `node` is live and nothing speaks against its replica of `hash`.

@@ -3,7 +3,7 @@
 //!
 //! Both walk what the node held in pages. The mark that it was removed is durable, so that a restart goes on with the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub struct Removals {
 /// What would be lost with a node, as far as it was looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RemovalCheck {
+    /// The nodes that were there when it began: with others it begins anew.
+    pub standing: BTreeSet<NodeIndex>,
     /// Where to go on.
     pub after: Option<Position>,
     /// Files of which no other node that is there has a replica.
@@ -44,6 +46,14 @@ pub struct RemovalCheck {
 }
 
 impl RemovalCheck {
+    /// One that begins, while `standing` are there.
+    pub fn among(standing: BTreeSet<NodeIndex>) -> Self {
+        Self {
+            standing,
+            ..Self::default()
+        }
+    }
+
     /// A page was walked up to `last`.
     pub fn walked(&mut self, last: Option<Position>, lost: impl IntoIterator<Item = ContentHash>) {
         self.after = last.or(self.after);

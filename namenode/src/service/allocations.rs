@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use richardstore_proto::wire::{self, WireError, list_field, node_id_field, optional_hash_field};
 use richardstore_proto::{
-    Allocation, ContentHash, ErrorCode, Generation, MAX_REPLICATION, NodeId, NodeState, StoreError,
+    Allocation, ContentHash, ErrorCode, Generation, MAX_REPLICATION, NodeId, StoreError,
 };
 
 use crate::cluster::Cluster;
@@ -89,7 +89,7 @@ pub async fn write_file(
     }
     if let Some(hash) = query.declared
         && let Some(record) = shared.metadata.view()?.file(&hash)?
-        && is_well_held(shared, &record, needed)
+        && is_well_held(shared, &hash, &record, needed)
     {
         response.existing = Some(shared.locate(hash, &record).into());
         return Ok(response);
@@ -224,17 +224,12 @@ fn check_room(
 }
 
 /// Whether known content need not be sent again. A file whose replicas are gone is better uploaded once more.
-fn is_well_held(shared: &Shared, record: &FileRecord, needed: usize) -> bool {
+fn is_well_held(shared: &Shared, hash: &ContentHash, record: &FileRecord, needed: usize) -> bool {
     let now_ms = shared.now_ms();
     let soft = shared.soft();
-    let timeouts = soft.cluster.timeouts();
-    let held = record
-        .replicas
-        .iter()
-        .filter_map(|replica| soft.cluster.get(replica.node))
-        .filter(|node| node.state(timeouts, now_ms) != NodeState::Dead)
-        .count();
-    held >= needed
+    let held = record.replicas.iter();
+    let held = held.filter(|held| soft.stands(hash, held.node, now_ms));
+    held.count() >= needed
 }
 
 /// Replicas that must be on disk before a write with this target is acknowledged.

@@ -1,7 +1,7 @@
 //! [`remove_node`]: takes a datanode out of the cluster for good.
 
 use richardstore_proto::wire::{self, to_bytes};
-use richardstore_proto::{ContentHash, ErrorCode, NodeState, StoreError};
+use richardstore_proto::{ContentHash, ErrorCode, StoreError};
 
 use crate::metadata::{View, ViewError};
 use crate::record::{FileRecord, NodeAdmin, NodeIndex, NodeRecord};
@@ -135,9 +135,19 @@ async fn look_through(
             .map_err(offload_failed)??;
         let now_ms = shared.now_ms();
         let mut soft = shared.soft();
+        let standing = soft.standing(now_ms);
+        if check.standing != standing {
+            // What was found to be held by others may have been held by one that is gone since.
+            let begins = check.standing.is_empty();
+            check = RemovalCheck::among(standing);
+            if !begins {
+                soft.removals.checks.insert(index, check.clone());
+                return Ok((check, false));
+            }
+        }
         let lost: Vec<ContentHash> = page
             .iter()
-            .filter(|(_, record)| is_last(&soft, record.as_ref(), index, now_ms))
+            .filter(|((_, hash), record)| is_last(&soft, hash, record.as_ref(), index, now_ms))
             .map(|((_, hash), _)| *hash)
             .collect();
         check.walked(page.last().map(|(place, _)| *place), lost);
@@ -165,15 +175,15 @@ fn page(view: &View, index: NodeIndex, after: Option<Position>) -> Result<Page, 
     Ok(page)
 }
 
-fn is_last(soft: &SoftState, file: Option<&FileRecord>, index: NodeIndex, now_ms: u64) -> bool {
-    let timeouts = soft.cluster.timeouts();
-    let stands = |node: NodeIndex| {
-        soft.cluster
-            .get(node)
-            .is_some_and(|known| known.state(timeouts, now_ms) != NodeState::Dead)
-    };
+fn is_last(
+    soft: &SoftState,
+    hash: &ContentHash,
+    file: Option<&FileRecord>,
+    index: NodeIndex,
+    now_ms: u64,
+) -> bool {
     file.is_none_or(|file| {
         let mut others = file.replicas.iter().filter(|held| held.node != index);
-        !others.any(|held| stands(held.node))
+        !others.any(|held| soft.stands(hash, held.node, now_ms))
     })
 }
