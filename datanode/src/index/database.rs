@@ -4,12 +4,16 @@
 //! holds is believed only after a clean close, and can be made again at any time. The exit: another store of ordered keys
 //! behind these methods, filled by the same rebuild.
 
+use std::fs::File;
+use std::io;
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use richardstore_migrations::{DATANODE, DATANODE_SCHEMA};
 use richardstore_proto::{ContentHash, JournalId, Sequence};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -39,6 +43,7 @@ pub(super) enum Change {
 
 /// An open database.
 pub(super) struct Database {
+    path: PathBuf,
     // `None` only while it is being closed.
     trees: Option<Trees>,
 }
@@ -91,7 +96,10 @@ impl Database {
                 database,
             })
         })?;
-        Ok(Self { trees: Some(trees) })
+        Ok(Self {
+            path: path.to_owned(),
+            trees: Some(trees),
+        })
     }
 
     pub fn journal_id(&self) -> Result<JournalId, IndexError> {
@@ -199,12 +207,13 @@ impl Database {
     /// durable is the caller's.
     pub fn close(mut self) -> Result<(), IndexError> {
         let trees = self.trees.take();
+        let path = self.path.clone();
         within(CLOSE_LIMIT, move || {
             if let Some(trees) = &trees {
                 trees.database.flush().map_err(database_error)?;
             }
             drop(trees);
-            Ok(())
+            wait_until_unlocked(&path).map_err(|source| IndexError::Io { path, source })
         })
     }
 
@@ -247,6 +256,41 @@ impl Drop for Database {
     }
 }
 
+/// Waits until nobody has the database in `path` open. What sled runs on its thread pool holds on to the file after the
+/// drop of the database, and may still write.
+fn wait_until_unlocked(path: &Path) -> io::Result<()> {
+    let file = File::open(path.join("db"))?;
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
+            Err(Errno::INTR) => {}
+            locked => return Ok(locked?),
+        }
+    }
+}
+
 fn database_error(error: sled::Error) -> IndexError {
     IndexError::Database(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// An index that is opened as soon as it was closed would otherwise find the file locked, and be rebuilt for nothing.
+    #[test]
+    fn i09_a_close_ends_only_when_nobody_has_the_file_open() {
+        let place = tempfile::tempdir().unwrap();
+        let file = File::create(place.path().join("db")).unwrap();
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).unwrap();
+        let (ended, outcome) = channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| ended.send(wait_until_unlocked(place.path())).unwrap());
+            assert!(outcome.recv_timeout(Duration::from_millis(100)).is_err());
+            drop(file);
+            let end = outcome.recv_timeout(Duration::from_secs(30)).unwrap();
+            end.unwrap();
+        });
+    }
 }
