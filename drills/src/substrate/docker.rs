@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 
 use super::program::{Program, Run};
+use super::remote_hand::RemoteHand;
 use super::{Node, Substrate, remote_hand};
 use crate::Content;
 use crate::hand::ReplicaState;
@@ -74,18 +75,20 @@ impl<R: Run> Docker<R> {
         Ok(answer.trim().to_owned())
     }
 
+    async fn is_connected(&mut self, container: &str) -> Result<bool> {
+        let names = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
+        let networks = self.inspect(container, names).await?;
+        Ok(networks.split_whitespace().any(|name| name == self.project))
+    }
+}
+
+impl<R: Run> RemoteHand for Docker<R> {
     async fn hand(&mut self, node: Node, verb: &str, more: &[String]) -> Result<String> {
         let container = self.container(node)?;
         let arguments = remote_hand::arguments(verb, more);
         let mut call = vec!["exec", &container];
         call.extend(arguments.iter().map(String::as_str));
         self.docker.run(&call).await
-    }
-
-    async fn is_connected(&mut self, container: &str) -> Result<bool> {
-        let names = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
-        let networks = self.inspect(container, names).await?;
-        Ok(networks.split_whitespace().any(|name| name == self.project))
     }
 }
 
@@ -156,25 +159,15 @@ impl<R: Run> Substrate for Docker<R> {
     }
 
     async fn look(&mut self, datanode: Node, canaries: &[Content]) -> Result<Vec<ReplicaState>> {
-        let words: Vec<_> = canaries
-            .iter()
-            .copied()
-            .map(remote_hand::word_for)
-            .collect();
-        let answer = self.hand(datanode, "look", &words).await?;
-        remote_hand::states(&answer, canaries.len())
+        self.look_at(datanode, canaries).await
     }
 
     async fn damage(&mut self, datanode: Node, canary: Content) -> Result<()> {
-        let canary = [remote_hand::word_for(canary)];
-        self.hand(datanode, "damage", &canary).await?;
-        Ok(())
+        self.handle(datanode, "damage", canary).await
     }
 
     async fn discard(&mut self, datanode: Node, canary: Content) -> Result<()> {
-        let canary = [remote_hand::word_for(canary)];
-        self.hand(datanode, "discard", &canary).await?;
-        Ok(())
+        self.handle(datanode, "discard", canary).await
     }
 
     /// By a container of the same image, since nothing can be run in one that is down.
@@ -221,7 +214,7 @@ impl<R: Run> Substrate for Docker<R> {
     }
 
     async fn fill_obstacle(&mut self, datanode: Node) -> Option<String> {
-        remote_hand::obstacle(self.hand(datanode, "fill-obstacle", &[]).await)
+        self.obstacle(datanode).await
     }
 
     async fn fill(&mut self, datanode: Node) -> Result<()> {

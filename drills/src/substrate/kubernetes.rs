@@ -7,6 +7,7 @@
 use anyhow::{Context, Result, bail};
 
 use super::program::{Program, Run};
+use super::remote_hand::RemoteHand;
 use super::{Node, Substrate, remote_hand};
 use crate::Content;
 use crate::hand::ReplicaState;
@@ -75,14 +76,6 @@ impl<R: Run> Kubernetes<R> {
         Ok(())
     }
 
-    async fn hand(&mut self, node: Node, verb: &str, more: &[String]) -> Result<String> {
-        let pod = pod(node)?;
-        let arguments = remote_hand::arguments(verb, more);
-        let mut call = vec!["exec", &pod, "--"];
-        call.extend(arguments.iter().map(String::as_str));
-        self.kubectl.run(&call).await
-    }
-
     /// How many pods the set of `node` has when it is down, and when it is not.
     fn places(&self, node: Node) -> Result<(&'static str, u16, u16)> {
         match node {
@@ -120,6 +113,16 @@ impl<R: Run> Kubernetes<R> {
             &patch,
         ])
         .await
+    }
+}
+
+impl<R: Run> RemoteHand for Kubernetes<R> {
+    async fn hand(&mut self, node: Node, verb: &str, more: &[String]) -> Result<String> {
+        let pod = pod(node)?;
+        let arguments = remote_hand::arguments(verb, more);
+        let mut call = vec!["exec", &pod, "--"];
+        call.extend(arguments.iter().map(String::as_str));
+        self.kubectl.run(&call).await
     }
 }
 
@@ -215,25 +218,15 @@ impl<R: Run> Substrate for Kubernetes<R> {
     }
 
     async fn look(&mut self, datanode: Node, canaries: &[Content]) -> Result<Vec<ReplicaState>> {
-        let words: Vec<_> = canaries
-            .iter()
-            .copied()
-            .map(remote_hand::word_for)
-            .collect();
-        let answer = self.hand(datanode, "look", &words).await?;
-        remote_hand::states(&answer, canaries.len())
+        self.look_at(datanode, canaries).await
     }
 
     async fn damage(&mut self, datanode: Node, canary: Content) -> Result<()> {
-        let canary = [remote_hand::word_for(canary)];
-        self.hand(datanode, "damage", &canary).await?;
-        Ok(())
+        self.handle(datanode, "damage", canary).await
     }
 
     async fn discard(&mut self, datanode: Node, canary: Content) -> Result<()> {
-        let canary = [remote_hand::word_for(canary)];
-        self.hand(datanode, "discard", &canary).await?;
-        Ok(())
+        self.handle(datanode, "discard", canary).await
     }
 
     async fn wipe(&mut self, node: Node, cluster: &str) -> Result<()> {
@@ -272,7 +265,7 @@ impl<R: Run> Substrate for Kubernetes<R> {
     }
 
     async fn fill_obstacle(&mut self, datanode: Node) -> Option<String> {
-        remote_hand::obstacle(self.hand(datanode, "fill-obstacle", &[]).await)
+        self.obstacle(datanode).await
     }
 
     async fn fill(&mut self, datanode: Node) -> Result<()> {

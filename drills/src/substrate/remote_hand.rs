@@ -1,7 +1,8 @@
-//! The command line of [`Hand`](crate::Hand), which runs where a node's directory is: what is said to it, and what it answers.
+//! [`RemoteHand`]: a [`Hand`](crate::Hand) that runs where a node's directory is, told by its command line.
 
 use anyhow::{Context, Result, bail};
 
+use super::Node;
 use crate::Content;
 use crate::hand::ReplicaState;
 
@@ -10,8 +11,35 @@ pub const BINARY: &str = "/richardstore";
 pub const COMMAND: &str = "drill-hand";
 pub const DATA: &str = "/data";
 
+/// Where the binary of a node can be run beside it. What a substrate does by it is the same on all of them.
+pub trait RemoteHand {
+    /// Runs the hand with `verb` and `more` in `node`, and returns what it printed.
+    async fn hand(&mut self, node: Node, verb: &str, more: &[String]) -> Result<String>;
+
+    async fn look_at(&mut self, node: Node, canaries: &[Content]) -> Result<Vec<ReplicaState>> {
+        let words: Vec<_> = canaries.iter().copied().map(word_for).collect();
+        let answer = self.hand(node, "look", &words).await?;
+        states(&answer, canaries.len())
+    }
+
+    /// Does `verb` to a canary.
+    async fn handle(&mut self, node: Node, verb: &str, canary: Content) -> Result<()> {
+        self.hand(node, verb, &[word_for(canary)]).await?;
+        Ok(())
+    }
+
+    /// The line in which the hand says why not; none where it can.
+    async fn obstacle(&mut self, node: Node) -> Option<String> {
+        match self.hand(node, "fill-obstacle", &[]).await {
+            Ok(answer) if answer.trim().is_empty() => None,
+            Ok(answer) => Some(answer.trim().to_owned()),
+            Err(error) => Some(format!("{error:#}")),
+        }
+    }
+}
+
 /// A canary as the hand is told of it.
-pub fn word_for(canary: Content) -> String {
+fn word_for(canary: Content) -> String {
     format!("{}:{}", canary.seed, canary.size)
 }
 
@@ -37,20 +65,11 @@ pub fn rebuild(addresses: &str) -> [&str; 6] {
 ///
 /// # Errors
 /// When it says something else.
-pub fn states(answer: &str, asked: usize) -> Result<Vec<ReplicaState>> {
+fn states(answer: &str, asked: usize) -> Result<Vec<ReplicaState>> {
     let states: Option<Vec<_>> = answer.lines().map(ReplicaState::of_word).collect();
     let states = states.with_context(|| format!("no answer of a drill's hand: {answer:?}"))?;
     if states.len() != asked {
         bail!("{asked} canaries were asked for, {} answered", states.len());
     }
     Ok(states)
-}
-
-/// The line in which the hand says why not; none where it can.
-pub fn obstacle(answer: Result<String>) -> Option<String> {
-    match answer {
-        Ok(answer) if answer.trim().is_empty() => None,
-        Ok(answer) => Some(answer.trim().to_owned()),
-        Err(error) => Some(format!("{error:#}")),
-    }
 }
