@@ -2,6 +2,7 @@
 //! reports; what it says it holds is nowhere.
 
 use anyhow::{Context, Result, ensure};
+use prost::Message;
 use richardstore_proto::wire::name_node_client::NameNodeClient;
 use richardstore_proto::wire::{self, block_report_request::Step, to_bytes};
 use richardstore_proto::{ContentHash, Generation, RangeDigests, range_bounds};
@@ -26,6 +27,36 @@ pub struct FakeDatanode {
     client: NameNodeClient<Channel>,
     id: [u8; 16],
     next_sequence: u64,
+    report_bytes: usize,
+}
+
+/// All that a datanode holds, with the digests that a real one keeps.
+pub struct Holdings {
+    claims: Vec<Claim>,
+    digests: RangeDigests,
+}
+
+impl Holdings {
+    /// Of these claims.
+    pub fn new(mut claims: Vec<Claim>) -> Self {
+        claims.sort();
+        let mut digests = RangeDigests::default();
+        for claim in &claims {
+            digests.add(&claim.hash, claim.generation);
+        }
+        Self { claims, digests }
+    }
+
+    /// The same and these.
+    #[must_use]
+    pub fn with(&self, more: impl IntoIterator<Item = Claim>) -> Self {
+        Self::new(self.claims.iter().copied().chain(more).collect())
+    }
+
+    /// The claims, ascending.
+    pub fn claims(&self) -> &[Claim] {
+        &self.claims
+    }
 }
 
 impl FakeDatanode {
@@ -54,6 +85,7 @@ impl FakeDatanode {
             client,
             id,
             next_sequence: answer.next_sequence,
+            report_bytes: 0,
         })
     }
 
@@ -62,13 +94,15 @@ impl FakeDatanode {
         to_bytes(&self.id)
     }
 
-    /// Reports `claims`, ascending, as everything it holds, and says how many of them it had to list. Where the
-    /// namenode knows them all it is one small message.
-    pub async fn full_report(&mut self, claims: &[Claim]) -> Result<usize> {
-        let mut digests = RangeDigests::default();
-        for claim in claims {
-            digests.add(&claim.hash, claim.generation);
-        }
+    /// Bytes of messages of its full reports since this was asked, both ways.
+    pub fn take_report_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.report_bytes)
+    }
+
+    /// Reports `held` as everything it holds, journals what the namenode wants to hear of it, and says how many replicas it had
+    /// to list. Where the namenode knows them all it is one small message.
+    pub async fn full_report(&mut self, held: &Holdings) -> Result<usize> {
+        let Holdings { claims, digests } = held;
         let root = digests.root().on_wire(0);
         let answer = self
             .step(Step::Digests(wire::ReportDigests {
@@ -91,7 +125,12 @@ impl FakeDatanode {
             .await?;
         let mut entries = 0;
         for range in answer.differing {
-            entries += self.list_range(claims, range).await?;
+            let (listed, wanted) = self.list_range(claims, range).await?;
+            entries += listed;
+            // Page by page, as datanodes do.
+            if !wanted.is_empty() {
+                self.incremental_report(&wanted).await?;
+            }
         }
         Ok(entries)
     }
@@ -115,6 +154,7 @@ impl FakeDatanode {
             journal_id: to_bytes(&JOURNAL),
             events,
         };
+        self.report_bytes += request.encoded_len();
         let answer = self.client.incremental_block_report(request).await?;
         let next = answer.into_inner().next_sequence;
         ensure!(
@@ -125,7 +165,8 @@ impl FakeDatanode {
         Ok(())
     }
 
-    async fn list_range(&mut self, claims: &[Claim], range: u32) -> Result<usize> {
+    /// Lists what it holds of a range: how many replicas, and those that the namenode wants to hear of.
+    async fn list_range(&mut self, claims: &[Claim], range: u32) -> Result<(usize, Vec<Claim>)> {
         let (first, last) = range_bounds(range as usize).context("no such range")?;
         let from = claims.partition_point(|claim| claim.hash < first);
         let to = claims.partition_point(|claim| claim.hash <= last);
@@ -142,6 +183,7 @@ impl FakeDatanode {
             pages.push(&[]);
         }
         let ends = pages.len();
+        let mut wanted = Vec::new();
         for (number, page) in (1..).zip(pages) {
             let end = page.last().map_or(last, |claim| claim.hash);
             let through = to_bytes(if number == ends { last } else { end }.as_bytes());
@@ -149,15 +191,20 @@ impl FakeDatanode {
                 hash: to_bytes(claim.hash.as_bytes()),
                 generation: claim.generation.0,
             });
-            self.step(Step::Entries(wire::ReportEntries {
+            let step = Step::Entries(wire::ReportEntries {
                 after: after.clone(),
                 through: through.clone(),
                 entries: entries.collect(),
-            }))
-            .await?;
+            });
+            for entry in self.step(step).await?.announce {
+                wanted.push(Claim {
+                    hash: ContentHash::new(<[u8; 32]>::try_from(&entry.hash[..])?),
+                    generation: Generation(entry.generation),
+                });
+            }
             after = through;
         }
-        Ok(to - from)
+        Ok((to - from, wanted))
     }
 
     async fn step(&mut self, step: Step) -> Result<wire::BlockReportResponse> {
@@ -167,8 +214,10 @@ impl FakeDatanode {
             journal_id: to_bytes(&JOURNAL),
             step: Some(step),
         };
+        self.report_bytes += request.encoded_len();
         let answer = self.client.block_report(request).await;
         let answer = answer.context("a full report")?.into_inner();
+        self.report_bytes += answer.encoded_len();
         ensure!(!answer.unregistered, "the namenode forgot the node");
         Ok(answer)
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// Latencies are kept in microseconds, to three digits, up to an hour.
 const DIGITS: u8 = 3;
@@ -71,11 +72,23 @@ impl Load {
     /// # Errors
     /// A worker panicked.
     pub async fn run<W: Worker>(self, workers: Vec<W>) -> Result<Timings> {
+        self.run_until(CancellationToken::new(), workers).await
+    }
+
+    /// The same; no operation begins once `stop` is cancelled.
+    ///
+    /// # Errors
+    /// A worker panicked.
+    pub async fn run_until<W: Worker>(
+        self,
+        stop: CancellationToken,
+        workers: Vec<W>,
+    ) -> Result<Timings> {
         let started = Instant::now();
         let turns = Arc::new(AtomicU64::new(0));
         let mut running = JoinSet::new();
         for worker in workers {
-            running.spawn(self.repeat(worker, turns.clone(), started));
+            running.spawn(self.repeat(worker, turns.clone(), started, stop.clone()));
         }
         let mut timings = Timings::new();
         while let Some(one) = running.join_next().await {
@@ -90,6 +103,7 @@ impl Load {
         mut worker: W,
         turns: Arc<AtomicU64>,
         started: Instant,
+        stop: CancellationToken,
     ) -> Timings {
         let mut timings = Timings::new();
         loop {
@@ -105,7 +119,7 @@ impl Load {
                     due
                 }
             };
-            if begun.duration_since(started) >= self.duration {
+            if begun.duration_since(started) >= self.duration || stop.is_cancelled() {
                 return timings;
             }
             timings.count(worker.operation(number).await, begun.elapsed());

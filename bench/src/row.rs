@@ -33,6 +33,9 @@ pub struct Row {
     pub memory_bytes: Option<u64>,
     /// Bytes written to storage for each byte of content, all replicas and metadata together.
     pub written_per_byte: Option<f64>,
+    /// Bytes that one operation costs: what its row says of disk, or of messages.
+    #[serde(default)]
+    pub bytes_each: Option<f64>,
     /// What the machine allows of [`Row::per_second`].
     pub limit_per_second: Option<f64>,
 }
@@ -54,6 +57,7 @@ impl Row {
             cpu_ms_per_operation: None,
             memory_bytes: None,
             written_per_byte: None,
+            bytes_each: None,
             limit_per_second: None,
         }
     }
@@ -75,6 +79,7 @@ impl Row {
             cpu_ms_per_operation: None,
             memory_bytes: None,
             written_per_byte: None,
+            bytes_each: None,
             limit_per_second: None,
         }
     }
@@ -89,6 +94,13 @@ impl Row {
         if stored_bytes > 0 {
             self.written_per_byte = Some(usage.written_bytes as f64 / stored_bytes as f64);
         }
+        self
+    }
+
+    /// With the bytes that one operation costs.
+    #[must_use]
+    pub fn with_bytes_each(mut self, bytes: f64) -> Self {
+        self.bytes_each = Some(bytes);
         self
     }
 

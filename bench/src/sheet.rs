@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::row::Row;
 
 const MIB: f64 = 1024.0 * 1024.0;
+/// Characters of the longest name.
+const NAME: usize = 45;
 
 /// The results of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,7 +36,7 @@ impl Sheet {
     pub fn compare(&self, old: &Self) -> String {
         let before: BTreeMap<&str, &Row> = old.rows.iter().map(|r| (r.name.as_str(), r)).collect();
         let mut table = format!(
-            "{:<34} {:>12} {:>12} {:>7} {:>10} {:>10}\n",
+            "{:<NAME$} {:>12} {:>12} {:>7} {:>10} {:>10}\n",
             "", "before /s", "now /s", "ratio", "p99 then", "p99 now"
         );
         for row in &self.rows {
@@ -45,7 +47,7 @@ impl Sheet {
             // Writing to a string does not fail.
             let _ = writeln!(
                 table,
-                "{:<34} {:>12} {:>12} {:>6.2}x {:>10} {:>10}",
+                "{:<NAME$} {:>12} {:>12} {:>6.2}x {:>10} {:>10}",
                 row.name,
                 rate(was.per_second),
                 rate(row.per_second),
@@ -68,7 +70,7 @@ impl Display for Sheet {
     fn fmt(&self, out: &mut Formatter<'_>) -> std::fmt::Result {
         writeln!(
             out,
-            "{:<34} {:>11} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>7} {:>6}  failed",
+            "{:<NAME$} {:>11} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>7} {:>7} {:>6}  failed",
             "",
             "/s",
             "MiB/s",
@@ -78,6 +80,7 @@ impl Display for Sheet {
             "cpu ms",
             "mem MiB",
             "wr/byte",
+            "B each",
             "limit"
         )?;
         for row in &self.rows {
@@ -86,7 +89,7 @@ impl Display for Sheet {
             };
             writeln!(
                 out,
-                "{:<34} {:>11} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>7} {:>6}  {}",
+                "{:<NAME$} {:>11} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>7} {:>7} {:>6}  {}",
                 row.name,
                 rate(row.per_second),
                 Some(row.bytes_per_second / MIB)
@@ -98,6 +101,7 @@ impl Display for Sheet {
                 optional(row.cpu_ms_per_operation, 3),
                 optional(row.memory_bytes.map(|bytes| bytes as f64 / MIB), 0),
                 optional(row.written_per_byte, 2),
+                optional(row.bytes_each, 0),
                 row.share()
                     .map_or_else(String::new, |share| format!("{:.0}%", share * 100.0)),
                 match &row.error {

@@ -114,4 +114,16 @@ impl Limits {
         let streamed = self.grpc_download / size.max(1) as f64;
         Some(self.grpc_unary.min(streamed)).filter(|limit| limit.is_finite() && *limit > 0.0)
     }
+
+    /// Deletes a second: each is a record in a durable commit, and a bare call.
+    pub fn delete(&self) -> Option<f64> {
+        Some(self.database_insert.min(self.grpc_unary)).filter(|limit| *limit > 0.0)
+    }
+
+    /// Replicas of `size` bytes that can be made again in a second: read from the cache or the disk, and published, or for
+    /// large ones written.
+    pub fn repair(&self, size: usize) -> Option<f64> {
+        let written = self.direct_write / size.max(1) as f64;
+        Some(self.publish_batched.min(written)).filter(|limit| *limit > 0.0)
+    }
 }

@@ -178,13 +178,29 @@ pub(super) async fn get(plan: &Plan, limits: &Limits) -> Result<Vec<Row>> {
 }
 
 /// A mixture.
-pub(super) async fn mixed(plan: &Plan) -> Result<Vec<Row>> {
-    measure(plan, Task::Mixed, |_| None).await
+pub(super) async fn mixed(plan: &Plan, limits: &Limits) -> Result<Vec<Row>> {
+    let shares = [
+        (
+            UPLOADS_OF_TEN,
+            Limits::put as fn(&Limits, usize) -> Option<f64>,
+        ),
+        (DELETES_OF_TEN, |limits, _| limits.delete()),
+        (10 - UPLOADS_OF_TEN - DELETES_OF_TEN, Limits::get),
+    ];
+    // The time that each kind of operation takes of a second adds up.
+    let limit = |size| {
+        let mut seconds = 0.0;
+        for (of_ten, limit) in shares {
+            seconds += of_ten as f64 / 10.0 / limit(limits, size)?;
+        }
+        Some(1.0 / seconds)
+    };
+    measure(plan, Task::Mixed, limit).await
 }
 
 /// Deletes of everything that was stored for it.
-pub(super) async fn delete(plan: &Plan) -> Result<Vec<Row>> {
-    measure(plan, Task::Delete, |_| None).await
+pub(super) async fn delete(plan: &Plan, limits: &Limits) -> Result<Vec<Row>> {
+    measure(plan, Task::Delete, |_| limits.delete()).await
 }
 
 /// `task` at every size by every number of callers, in a new store for each size.

@@ -1,6 +1,7 @@
 //! The modes of a run: what is measured, one file each.
 
 mod files;
+mod killed;
 mod known;
 mod namenode;
 mod repair;
@@ -100,12 +101,12 @@ pub async fn run(plan: &Plan, mut tell: impl FnMut(&Row)) -> Result<Sheet> {
             Mode::Limits => Vec::new(),
             Mode::Put => files::put(plan, &limits).await?,
             Mode::Get => files::get(plan, &limits).await?,
-            Mode::Mixed => files::mixed(plan).await?,
-            Mode::Delete => files::delete(plan).await?,
+            Mode::Mixed => files::mixed(plan, &limits).await?,
+            Mode::Delete => files::delete(plan, &limits).await?,
             Mode::Known => known::run(plan).await?,
             Mode::Namenode => namenode::run(plan, &limits).await?,
             Mode::Report => report::run(plan).await?,
-            Mode::Repair => repair::run(plan).await?,
+            Mode::Repair => repair::run(plan, &limits).await?,
         };
         rows.iter().for_each(&mut tell);
         sheet.rows.extend(rows);

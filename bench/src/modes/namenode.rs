@@ -1,7 +1,9 @@
-//! A namenode alone, in this process, on a real file and over real gRPC: allocating, committing and looking up.
+//! A namenode alone, on a real file and over real gRPC: allocating, committing and looking up in this process; then as a process
+//! of its own that is killed under load, for what it takes of memory and how soon it answers again.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use richardstore_namenode::{Namenode, NamenodeConfig};
@@ -12,25 +14,34 @@ use richardstore_runtime::{Channels, Environment, tcp_dial};
 use tonic::transport::Channel;
 
 use super::Plan;
+use super::killed::killed;
 use crate::fake_datanode::{Claim, FakeDatanode};
 use crate::limits::Limits;
-use crate::load::{Load, Pace, Worker};
+use crate::load::{Load, Pace, Timings, Worker};
 use crate::row::Row;
 
 /// Allocations of one call, and commits of one: what a busy gateway gathers.
-const LEASE: u64 = 64;
+pub(super) const LEASE: u64 = 64;
 const WRITERS: usize = 16;
 const READERS: usize = 64;
 const REPLICAS: u8 = 3;
-const HOURS_MS: u64 = 3_600_000;
+/// Its datanodes send no heartbeats.
+pub(super) const STALE_AFTER_MS: u64 = 3_600_000;
+pub(super) const DEAD_AFTER_MS: u64 = 2 * STALE_AFTER_MS;
+const FILL_LIMIT: Duration = Duration::from_secs(4 * 3600);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// A namenode whose datanodes are not there.
 pub(super) struct Alone {
     namenode: Namenode,
-    pub(super) client: NameNodeClient<Channel>,
+    callers: Callers,
     pub(super) datanodes: Vec<FakeDatanode>,
-    started_in: Duration,
+}
+
+/// Those who ask a namenode whose datanodes are not there.
+pub(super) struct Callers {
+    pub(super) client: NameNodeClient<Channel>,
+    nodes: Vec<bytes::Bytes>,
 }
 
 impl Alone {
@@ -38,51 +49,87 @@ impl Alone {
         let config = NamenodeConfig {
             dir: directory.join("namenode"),
             listen: "127.0.0.1:0".to_owned(),
-            // They send no heartbeats.
-            stale_after_ms: HOURS_MS,
-            dead_after_ms: 2 * HOURS_MS,
+            stale_after_ms: STALE_AFTER_MS,
+            dead_after_ms: DEAD_AFTER_MS,
+            // A copy of all metadata in the middle would be measured with it.
+            copy_interval_ms: 0,
             ..NamenodeConfig::default()
         };
-        let starting = Instant::now();
         let namenode = Namenode::start(config, Environment::system()).await?;
-        let started_in = starting.elapsed();
-        let channels = Channels::new(tcp_dial());
-        let client = NameNodeClient::new(channels.get(&namenode.address().to_string())?);
-        let mut datanodes = Vec::new();
-        for number in 1..=REPLICAS {
-            datanodes.push(FakeDatanode::register(client.clone(), number).await?);
-        }
+        let (callers, datanodes) = Callers::of(&namenode.address().to_string()).await?;
         Ok(Self {
             namenode,
-            client,
+            callers,
             datanodes,
-            started_in,
         })
     }
 
-    /// Commits files until there are `until`, and says how fast.
-    pub(super) async fn fill(&self, from: u64, until: u64) -> Result<Row> {
-        let nodes: Vec<_> = self.datanodes.iter().map(FakeDatanode::id).collect();
-        let worker = || Committing {
-            client: self.client.clone(),
-            nodes: nodes.clone(),
-            first: from,
-        };
-        let load = Load {
-            operations: (until - from).div_ceil(LEASE),
-            duration: Duration::from_secs(3600),
-            pace: Pace::Closed,
-        };
-        let timings = load.run((0..WRITERS).map(|_| worker()).collect()).await?;
-        ensure!(timings.failed == 0, "{:?}", timings.error);
-        let mut row = Row::of(format!("namenode: commit, to {until} files"), &timings);
-        row.operations *= LEASE;
-        row.per_second *= LEASE as f64;
-        Ok(row)
+    pub(super) fn callers(&self) -> &Callers {
+        &self.callers
     }
 
     pub(super) async fn stop(self) {
         self.namenode.stop(STOP_LIMIT).await;
+    }
+}
+
+impl Callers {
+    /// Those of the namenode at `address`, with datanodes that have registered there.
+    pub(super) async fn of(address: &str) -> Result<(Self, Vec<FakeDatanode>)> {
+        let mut callers = Self::asking(address)?;
+        let mut datanodes = Vec::new();
+        for number in 1..=REPLICAS {
+            datanodes.push(FakeDatanode::register(callers.client.clone(), number).await?);
+        }
+        callers.nodes = datanodes.iter().map(FakeDatanode::id).collect();
+        Ok((callers, datanodes))
+    }
+
+    /// Those who only read.
+    pub(super) fn asking(address: &str) -> Result<Self> {
+        let client = NameNodeClient::new(Channels::new(tcp_dial()).get(address)?);
+        let nodes = Vec::new();
+        Ok(Self { client, nodes })
+    }
+
+    /// Commits files until there are `until`.
+    pub(super) async fn fill(&self, from: u64, until: u64) -> Result<Timings> {
+        let load = Load {
+            operations: until.saturating_sub(from).div_ceil(LEASE),
+            duration: FILL_LIMIT,
+            pace: Pace::Closed,
+        };
+        self.commit(load, from).await
+    }
+
+    /// Allocates and commits files from the `from`th on. Each operation is of [`LEASE`] files.
+    pub(super) async fn commit(&self, load: Load, from: u64) -> Result<Timings> {
+        let worker = |_| Committing {
+            client: self.client.clone(),
+            nodes: self.nodes.clone(),
+            first: from,
+        };
+        let timings = load.run((0..WRITERS).map(worker).collect()).await?;
+        ensure!(timings.failed == 0, "{:?}", timings.error);
+        Ok(timings)
+    }
+
+    /// Looks up the first `files` files, in no order.
+    async fn look_up(&self, load: Load, files: u64) -> Result<Timings> {
+        let reader = |_| LookingUp {
+            client: self.client.clone(),
+            files,
+        };
+        load.run((0..READERS).map(reader).collect()).await
+    }
+
+    /// Where one of the first `files` files is.
+    pub(super) async fn look_up_one(&self, files: u64) -> Result<()> {
+        let mut one = LookingUp {
+            client: self.client.clone(),
+            files,
+        };
+        one.operation(1).await.map(drop)
     }
 }
 
@@ -154,32 +201,51 @@ pub(super) async fn run(plan: &Plan, limits: &Limits) -> Result<Vec<Row>> {
     let mut filled = 0;
     for files in plan.namenode_files.iter().copied() {
         let alone = Alone::start(directory.path()).await?;
-        rows.push(alone.fill(filled, files).await?);
-        filled = files;
-        let reader = || LookingUp {
-            client: alone.client.clone(),
-            files,
-        };
-        let load = Load::closed(plan.duration);
-        let timings = load.run((0..READERS).map(|_| reader()).collect()).await?;
-        let name = format!("namenode: look up of {files} x{READERS}");
-        rows.push(Row::of(name, &timings).with_limit(Some(limits.grpc_unary)));
+        let filling = alone.callers.fill(filled, files).await?;
+        let name = format!("namenode: allocate + commit, {filled} to {files}");
+        let disk_bytes = disk_bytes_each(directory.path(), files)?;
+        rows.push(per_file(name, &filling).with_bytes_each(disk_bytes));
+        filled = filled.max(files.next_multiple_of(LEASE));
+        let (mut commits, mut lookups) = (Vec::new(), Vec::new());
+        for _ in 0..plan.repeat {
+            let timings = alone.callers.commit(Load::closed(plan.duration), filled);
+            let timings = timings.await?;
+            // Numbers that were drawn and not used are few: one of each worker.
+            filled += (timings.operations + WRITERS as u64) * LEASE;
+            let name = format!("namenode: allocate + commit, at {files} x{WRITERS}");
+            commits.push(per_file(name, &timings));
+            let timings = alone.callers.look_up(Load::closed(plan.duration), files);
+            let name = format!("namenode: look up, at {files} x{READERS}");
+            lookups.push(Row::of(name, &timings.await?));
+        }
+        let inserts = Some(limits.database_insert);
+        rows.extend(Row::median(commits).map(|row| row.with_limit(inserts)));
+        let calls = Some(limits.grpc_unary);
+        rows.extend(Row::median(lookups).map(|row| row.with_limit(calls)));
         alone.stop().await;
-        let again = Alone::start(directory.path()).await?;
-        let seconds = again.started_in.as_secs_f64();
-        rows.push(Row::rate(
-            format!("namenode: open with {files}"),
-            1,
-            seconds,
-            0,
-        ));
-        again.stop().await;
+        rows.extend(killed(plan, directory.path(), files, &mut filled).await?);
     }
     Ok(rows)
 }
 
-/// What the datanode with this place among three holds after [`Alone::fill`], ascending.
-pub(super) async fn claims(alone: &Alone, files: u64) -> Result<Vec<Claim>> {
+/// Rates by the file; latencies by the call, of [`LEASE`] files.
+pub(super) fn per_file(name: String, timings: &Timings) -> Row {
+    let mut row = Row::of(name, timings);
+    row.operations *= LEASE;
+    row.per_second *= LEASE as f64;
+    row
+}
+
+/// What a file takes on the disk of the namenode, in bytes.
+fn disk_bytes_each(directory: &Path, files: u64) -> Result<f64> {
+    let database = directory.join("namenode/metadata.redb");
+    // Blocks, not length: redb grows the file ahead of need, by a hole.
+    let bytes = std::fs::metadata(database)?.blocks() * 512;
+    Ok(bytes as f64 / files.max(1) as f64)
+}
+
+/// What each datanode holds after [`Callers::fill`], ascending.
+pub(super) async fn claims(callers: &Callers, files: u64) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     let mut after = bytes::Bytes::new();
     while (claims.len() as u64) < files {
@@ -188,7 +254,8 @@ pub(super) async fn claims(alone: &Alone, files: u64) -> Result<Vec<Claim>> {
             limit: 1000,
             prefix: String::new(),
         };
-        let page = alone.client.clone().list_files(request).await?.into_inner();
+        let page = callers.client.clone().list_files(request).await?;
+        let page = page.into_inner();
         for file in &page.files {
             let info = file.file.as_ref().context("a file without facts")?;
             claims.push(Claim {

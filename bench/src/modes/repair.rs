@@ -1,7 +1,10 @@
-//! A datanode is killed, and its replicas are made again: four datanodes as processes of their own.
+//! A datanode is killed, and its replicas are made again: alone, and while files are uploaded. Four datanodes as processes of
+//! their own.
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,9 +12,11 @@ use richardstore_client::{Client, ClientConfig, NodeStatus};
 use richardstore_drills::{Process, ProcessSpec};
 use richardstore_proto::NodeState;
 use richardstore_runtime::Environment;
+use tokio_util::sync::CancellationToken;
 
 use super::{Plan, size_name};
 use crate::connection::{Addresses, Connection};
+use crate::limits::Limits;
 use crate::load::{Load, Pace, Worker};
 use crate::payload::Payload;
 use crate::row::Row;
@@ -24,6 +29,8 @@ const UNLIMITED: &str = "100GiB";
 const REPAIR_LIMIT: Duration = Duration::from_secs(600);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 const LARGE: usize = 1 << 20;
+/// Those who upload while replicas are made again.
+const UPLOADERS: usize = 4;
 
 struct Cluster {
     client: Client,
@@ -82,6 +89,27 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Kills a datanode, and waits until it is given up.
+    async fn lose_one(&mut self) -> Result<()> {
+        let lost = self.datanodes.pop().context("there are four")?;
+        lost.kill().await?;
+        let dead = |nodes: &[NodeStatus]| nodes.iter().any(|node| node.state == NodeState::Dead);
+        self.wait("the lost datanode is dead", dead).await
+    }
+
+    /// Waits until the live datanodes hold all replicas of as many files as `stored` says. What was missing at first is what
+    /// is made again.
+    async fn repair(&self, name: String, size: usize, stored: impl Fn() -> u64) -> Result<Row> {
+        let begun = Instant::now();
+        let held = live_replicas(&self.client.nodes().await?);
+        let missing = (stored() * REPLICAS).saturating_sub(held);
+        ensure!(missing > 0, "the lost datanode held nothing");
+        let healed = |nodes: &[NodeStatus]| live_replicas(nodes) >= stored() * REPLICAS;
+        self.wait("all replicas are there again", healed).await?;
+        let (seconds, bytes) = (begun.elapsed().as_secs_f64(), missing * size as u64);
+        Ok(Row::rate(name, missing, seconds, bytes))
+    }
+
     async fn wait(&self, what: &str, holds: impl Fn(&[NodeStatus]) -> bool) -> Result<()> {
         let begun = Instant::now();
         loop {
@@ -100,31 +128,43 @@ impl Cluster {
 struct Filling {
     connection: Connection,
     payload: Payload,
+    /// Files that the store has acknowledged, of all workers.
+    acknowledged: Arc<AtomicU64>,
 }
 
 impl Worker for Filling {
     async fn operation(&mut self, number: u64) -> Result<u64> {
         self.connection.put(self.payload.chunks(number)).await?;
+        self.acknowledged.fetch_add(1, Ordering::SeqCst);
         Ok(self.payload.size() as u64)
     }
 }
 
-pub(super) async fn run(plan: &Plan) -> Result<Vec<Row>> {
+pub(super) async fn run(plan: &Plan, limits: &Limits) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for &size in &plan.sizes {
         let fewer = if size >= LARGE { 64 } else { 1 };
-        rows.push(lose_one(plan, size, (plan.repair_files / fewer).max(4)).await?);
+        let files = (plan.repair_files / fewer).max(4);
+        let mut alone = Vec::new();
+        for _ in 0..plan.repeat {
+            alone.push(lose_one(plan, size, files).await?);
+        }
+        rows.extend(Row::median(alone).map(|row| row.with_limit(limits.repair(size))));
+    }
+    if let Some(&size) = plan.sizes.first() {
+        rows.extend(lose_one_beside_uploads(plan, size).await?);
     }
     Ok(rows)
 }
 
-async fn lose_one(plan: &Plan, size: usize, files: u64) -> Result<Row> {
-    let place = tempfile::TempDir::with_prefix_in("richardstore-bench-", &plan.place)?;
-    let mut cluster = Cluster::start(place.path()).await?;
+/// A cluster in which `files` files are stored.
+async fn filled(place: &Path, size: usize, files: u64) -> Result<Cluster> {
+    let cluster = Cluster::start(place).await?;
     let connections = Connection::several(&cluster.addresses, true, 16);
     let filling = connections.into_iter().map(|connection| Filling {
         connection,
         payload: Payload::new(size, 1),
+        acknowledged: Arc::default(),
     });
     let load = Load {
         operations: files,
@@ -133,24 +173,60 @@ async fn lose_one(plan: &Plan, size: usize, files: u64) -> Result<Row> {
     };
     let stored = load.run(filling.collect()).await?;
     ensure!(stored.failed == 0, "{:?}", stored.error);
-    let lost = cluster.datanodes.pop().context("there are four")?;
-    lost.kill().await?;
-    let dead = |nodes: &[NodeStatus]| nodes.iter().any(|node| node.state == NodeState::Dead);
-    cluster.wait("the lost datanode is dead", dead).await?;
-    let begun = Instant::now();
-    let held = live_replicas(&cluster.client.nodes().await?);
-    let missing = (files * REPLICAS).saturating_sub(held);
-    ensure!(missing > 0, "the lost datanode held nothing");
-    let healed = |nodes: &[NodeStatus]| live_replicas(nodes) >= files * REPLICAS;
-    cluster.wait("all replicas are there again", healed).await?;
-    let name = format!("repair {} of {files}", size_name(size));
-    let bytes = missing * size as u64;
-    Ok(Row::rate(
-        name,
-        missing,
-        begun.elapsed().as_secs_f64(),
-        bytes,
-    ))
+    Ok(cluster)
+}
+
+async fn lose_one(plan: &Plan, size: usize, files: u64) -> Result<Row> {
+    let place = tempfile::TempDir::with_prefix_in("richardstore-bench-", &plan.place)?;
+    let mut cluster = filled(place.path(), size, files).await?;
+    cluster.lose_one().await?;
+    cluster
+        .repair(
+            format!("repair {} of {files}", size_name(size)),
+            size,
+            || files,
+        )
+        .await
+}
+
+/// Uploads before a loss, and while its replicas are made again.
+async fn lose_one_beside_uploads(plan: &Plan, size: usize) -> Result<[Row; 3]> {
+    let place = tempfile::TempDir::with_prefix_in("richardstore-bench-", &plan.place)?;
+    let files = plan.repair_files;
+    let mut cluster = filled(place.path(), size, files).await?;
+    let acknowledged = Arc::new(AtomicU64::new(files));
+    let uploads = |salt| {
+        let connections = Connection::several(&cluster.addresses, plan.native, UPLOADERS);
+        let worker = |connection| Filling {
+            connection,
+            payload: Payload::new(size, salt),
+            acknowledged: acknowledged.clone(),
+        };
+        connections.into_iter().map(worker).collect::<Vec<_>>()
+    };
+    let (way, size_name) = (plan.way(), size_name(size));
+    let quiet = Load::closed(plan.duration).run(uploads(2)).await?;
+    let quiet = Row::of(
+        format!("put {way} {size_name} x{UPLOADERS}, no repair"),
+        &quiet,
+    );
+    let beside = uploads(3);
+    cluster.lose_one().await?;
+    let ended = CancellationToken::new();
+    let load = Load::closed(REPAIR_LIMIT).run_until(ended.clone(), beside);
+    let name = format!("repair {size_name} of {files}, beside uploads");
+    let repair = async {
+        let row = cluster.repair(name, size, || acknowledged.load(Ordering::SeqCst));
+        let row = row.await;
+        ended.cancel();
+        row
+    };
+    let (repair, uploads) = tokio::join!(repair, load);
+    let uploads = Row::of(
+        format!("put {way} {size_name} x{UPLOADERS}, beside repair"),
+        &uploads?,
+    );
+    Ok([quiet, repair?, uploads])
 }
 
 fn live(nodes: &[NodeStatus]) -> impl Iterator<Item = &NodeStatus> {
@@ -162,7 +238,7 @@ fn live_replicas(nodes: &[NodeStatus]) -> u64 {
     live(nodes).map(|node| node.replicas).sum()
 }
 
-fn address_of(process: &Process) -> Result<String> {
+pub(super) fn address_of(process: &Process) -> Result<String> {
     let line = process.ready_line();
     let last = line.rsplit(' ').next().context("an empty line")?;
     let last = last.trim_start_matches("http://");
