@@ -10,6 +10,7 @@ mod config;
 mod copies;
 mod delivery;
 mod event_log;
+mod file_history;
 mod known_node;
 mod liveness;
 mod metadata;

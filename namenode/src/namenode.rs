@@ -23,6 +23,7 @@ use crate::cluster::Cluster;
 use crate::config::{ConfigError, NamenodeConfig};
 use crate::copies::{CopyShelf, run_copies};
 use crate::event_log::News;
+use crate::file_history::FileHistory;
 use crate::liveness::Timeouts;
 use crate::metadata::{Metadata, MetadataOptions, OpenError, ViewError};
 use crate::metrics::ObservedNamenode;
@@ -240,6 +241,7 @@ async fn prepare(
     }
     let started = News::of(EventKind::NamenodeStarted).count(epoch.0);
     soft.events.tell(started, now_ms);
+    soft.history = FileHistory::at_start(now_ms);
     let address = config
         .advertise
         .clone()

@@ -196,6 +196,16 @@ pub enum CommandRecordAction {
 }
 
 impl CommandRecordAction {
+    /// The file that it is about.
+    pub fn hash(&self) -> &ContentHash {
+        match self {
+            Self::Delete { hash, .. }
+            | Self::Replicate { hash, .. }
+            | Self::Trim { hash, .. }
+            | Self::Quarantine { hash, .. } => hash,
+        }
+    }
+
     /// The file of a copy, trim or quarantine: of these a file has at most one at a time. Deletes follow the tombstones.
     pub fn repairs(&self) -> Option<&ContentHash> {
         match self {

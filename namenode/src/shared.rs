@@ -15,6 +15,7 @@ use crate::cluster::SessionRefusal;
 use crate::config::NamenodeConfig;
 use crate::copies::Copies;
 use crate::event_log::News;
+use crate::file_history::Deed;
 use crate::metadata::{COPIES, Metadata, View, ViewError};
 use crate::metrics::NamenodeMetrics;
 use crate::read_order;
@@ -103,6 +104,12 @@ impl Shared {
     pub fn tell(&self, news: News) {
         let wall_ms = self.wall_ms();
         self.soft().events.tell(news, wall_ms);
+    }
+
+    /// Remembers what was done to a file.
+    pub fn note(&self, hash: ContentHash, deed: Deed) {
+        let wall_ms = self.wall_ms();
+        self.soft().history.note(hash, deed, wall_ms);
     }
 
     /// Tells those who watch something about a datanode.

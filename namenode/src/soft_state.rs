@@ -6,6 +6,7 @@ use richardstore_proto::{ContentHash, NodeId, NodeState, NodeStats, SessionEpoch
 
 use crate::cluster::{Cluster, SessionRefusal, Transition};
 use crate::event_log::EventLog;
+use crate::file_history::FileHistory;
 use crate::record::{FileRecord, NodeIndex, NodeRecord};
 use crate::repair::{Drains, Outage, Removals, RepairNotes};
 use crate::safe_mode::SafeMode;
@@ -29,6 +30,8 @@ pub struct SoftState {
     pub drains: Drains,
     /// What happened lately.
     pub events: EventLog,
+    /// What happened to files lately.
+    pub history: FileHistory,
     /// How far the removal of nodes is.
     pub removals: Removals,
     outage: Outage,
@@ -59,6 +62,7 @@ impl SoftState {
             repair: RepairNotes::default(),
             drains: Drains::default(),
             events: EventLog::default(),
+            history: FileHistory::default(),
             removals: Removals::default(),
             outage: Outage::default(),
             waits_for_reports: false,

@@ -15,6 +15,7 @@ use super::misplaced::{Misplaced, only_rack, racks_in_use};
 use super::notes::Progress;
 use super::plan::{Nodes, Plan, plan};
 use super::survey::{Gone, Survey, Sweeps, Wanted, survey};
+use crate::file_history::{Deed, Work};
 use crate::known_node::KnownNode;
 use crate::liveness::Timeouts;
 use crate::metadata::{RepairUnderWay, WalkedFiles};
@@ -140,11 +141,16 @@ impl Rounds {
             return Ok(());
         }
         log(&commands, self.waiting.len());
+        let orders: Vec<(ContentHash, Deed)> = commands.iter().map(order).collect();
         let now_ms = shared.wall_ms();
         shared
             .metadata
             .submit(Mutation::IssueCommands { commands, now_ms })
             .await?;
+        let history = &mut shared.soft().history;
+        for (hash, deed) in orders {
+            history.note(hash, deed, now_ms);
+        }
         Ok(())
     }
 
@@ -253,6 +259,8 @@ impl Rounds {
                 _ => shared.doubt_removal(&view, repair.node, action)?,
             }
             tracing::warn!(node = repair.node.0, command = repair.id.0, hash = %repair.hash, "a repair is given up");
+            let (node, work) = (repair.node, Work::from(action));
+            shared.note(repair.hash, Deed::GivenUp { node, work });
             let ends = ended.entry(repair.node).or_default();
             ends.push((repair.id, CommandEnd::Done));
         }
@@ -359,6 +367,11 @@ fn charge(nodes: &mut Nodes, repair: &RepairUnderWay, size: u64) {
             node.charge(size, *index != repair.node);
         }
     }
+}
+
+fn order((node, action): &(NodeIndex, CommandRecordAction)) -> (ContentHash, Deed) {
+    let (node, work) = (*node, Work::from(action));
+    (*action.hash(), Deed::Ordered { node, work })
 }
 
 fn is_copy(action: &CommandRecordAction) -> bool {

@@ -9,6 +9,7 @@ use richardstore_proto::{
 
 use crate::delivery::retry_at_ms;
 use crate::event_log::News;
+use crate::file_history::{Deed, Work};
 use crate::metadata::View;
 use crate::mutation::{CommandEnd, Mutation};
 use crate::record::{CommandRecord, CommandRecordAction, NodeIndex};
@@ -95,6 +96,10 @@ pub async fn confirm(
     for outcome in outcomes.into_iter().map(CommandOutcome::from) {
         let id = outcome.id;
         let record = view.command(index, id)?;
+        if let Some(record) = &record {
+            let deed = ended(index, &record.action, &outcome.result);
+            shared.note(*record.action.hash(), deed);
+        }
         let end = match record {
             Some(record) if record.action.repairs().is_some() => {
                 repair_ended(shared, &view, index, &record.action, outcome)?;
@@ -161,6 +166,22 @@ fn repair_ended(
         }
     }
     Ok(())
+}
+
+fn ended(
+    node: NodeIndex,
+    action: &CommandRecordAction,
+    result: &Result<(), (ErrorCode, String)>,
+) -> Deed {
+    let work = Work::from(action);
+    match result {
+        Ok(()) => Deed::Done { node, work },
+        Err((_, reason)) => Deed::Failed {
+            node,
+            work,
+            reason: reason.clone(),
+        },
+    }
 }
 
 fn end(shared: &Shared, index: NodeIndex, outcome: CommandOutcome, wall_ms: u64) -> CommandEnd {

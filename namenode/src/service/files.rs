@@ -5,6 +5,7 @@ use richardstore_proto::wire::{self, hash_field, optional_hash_field};
 use richardstore_proto::{ContentHash, ErrorCode, EventKind, StoreError};
 
 use crate::event_log::News;
+use crate::file_history::Deed;
 use crate::mutation::{Mutation, Reply};
 use crate::record::FileRecord;
 use crate::service::unexpected;
@@ -43,6 +44,7 @@ pub async fn delete_file(
         Reply::Deleted { existed } => {
             if existed {
                 shared.tell(News::of(EventKind::FileDeleted).hash(hash));
+                shared.note(hash, Deed::Deleted);
             }
             Ok(wire::DeleteFileResponse { existed })
         }

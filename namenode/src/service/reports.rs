@@ -10,6 +10,7 @@ use richardstore_proto::{
 };
 
 use crate::event_log::News;
+use crate::file_history::Deed;
 use crate::mutation::{Mutation, MutationError, Reply};
 use crate::reconcile::compare;
 use crate::record::NodeIndex;
@@ -237,6 +238,7 @@ pub async fn bad_replica(
         let mut reason = request.reason;
         reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
         tracing::warn!(%hash, node = %node_id, reason, "a replica was reported as bad");
+        shared.note(hash, Deed::ReportedBad { node, reason });
         shared.tell_of(node, News::of(EventKind::ReplicaCorrupt).hash(hash));
     }
     Ok(wire::ReportBadReplicaResponse {})

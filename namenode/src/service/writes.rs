@@ -102,13 +102,18 @@ async fn commit_one(
             created,
             replicas,
             created_ms,
-        } => Ok(wire::CommitResult {
-            created,
-            replicas,
-            created_ms,
-            error_code: 0,
-            error: String::new(),
-        }),
+        } => {
+            let wall_ms = shared.wall_ms();
+            let history = &mut shared.soft().history;
+            history.committed(file.hash, file.generation, created, wall_ms);
+            Ok(wire::CommitResult {
+                created,
+                replicas,
+                created_ms,
+                error_code: 0,
+                error: String::new(),
+            })
+        }
         other => Err(unexpected(&other)),
     }
 }

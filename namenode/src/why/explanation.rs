@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use richardstore_proto::NodeState;
+use richardstore_proto::{Generation, NodeState};
 
-use super::facts::{DeleteFacts, Facts, HolderFacts, Planned, Subject};
+use super::facts::{Buried, DeleteFacts, Facts, HolderFacts, Planned, Subject};
 use super::standing::{FileState, Standing, racks_there};
+use super::story::story;
 use super::words::{ago, counted, span, until};
 use crate::record::{CommandRecordAction, FileRecord, NodeIndex};
 
@@ -35,12 +36,13 @@ pub fn explain(facts: &Facts) -> Explanation {
     let mut explanation = match &facts.subject {
         Subject::File { record, holders } => file(facts, record, holders),
         Subject::Deleted {
+            generation,
             deleted_ms,
             deletes,
-            ..
-        } => deleted(facts, *deleted_ms, deletes),
+        } => deleted(facts, *generation, *deleted_ms, deletes),
         Subject::Unknown => unknown(facts),
     };
+    explanation.history.extend(story(facts));
     for parked in &facts.parked {
         explanation.history.push(format!(
             "{} has its bytes from write {}, which is not committed yet.",
@@ -51,14 +53,14 @@ pub fn explain(facts: &Facts) -> Explanation {
     explanation
 }
 
-fn name(facts: &Facts, index: NodeIndex) -> String {
+pub(super) fn name(facts: &Facts, index: NodeIndex) -> String {
     match facts.nodes.get(&index) {
         Some(node) => node.name.clone(),
         None => format!("datanode number {}", index.0),
     }
 }
 
-fn names(facts: &Facts, nodes: &[NodeIndex]) -> String {
+pub(super) fn names(facts: &Facts, nodes: &[NodeIndex]) -> String {
     let names: Vec<String> = nodes.iter().map(|node| name(facts, *node)).collect();
     names.join(", ")
 }
@@ -239,7 +241,12 @@ fn next_try(facts: &Facts, state: FileState) -> String {
 }
 
 fn history(facts: &Facts, record: &FileRecord, holders: &[HolderFacts]) -> Vec<String> {
-    let mut history = vec![format!(
+    let mut history: Vec<String> = facts
+        .buried
+        .iter()
+        .map(|buried| earlier_life(facts, buried))
+        .collect();
+    history.push(format!(
         "Uploaded {}, {} bytes with {} wanted.",
         ago(record.created_ms, facts.now_ms),
         record.size,
@@ -247,7 +254,7 @@ fn history(facts: &Facts, record: &FileRecord, holders: &[HolderFacts]) -> Vec<S
             usize::try_from(record.replication).unwrap_or(usize::MAX),
             "replica"
         )
-    )];
+    ));
     let mut writes: BTreeMap<u64, Vec<NodeIndex>> = BTreeMap::new();
     for holder in holders {
         writes
@@ -271,7 +278,26 @@ fn history(facts: &Facts, record: &FileRecord, holders: &[HolderFacts]) -> Vec<S
     history
 }
 
-fn deleted(facts: &Facts, deleted_ms: u64, deletes: &[DeleteFacts]) -> Explanation {
+fn earlier_life(facts: &Facts, buried: &Buried) -> String {
+    format!(
+        "Deleted {} up to write {}, and stored again since; {}.",
+        ago(buried.deleted_ms, facts.now_ms),
+        buried.generation,
+        match buried.holders {
+            0 => "all who held it then have confirmed".to_owned(),
+            1 => "1 datanode has to confirm that the replica of then is gone".to_owned(),
+            count =>
+                format!("{count} datanodes have to confirm that the replicas of then are gone"),
+        }
+    )
+}
+
+fn deleted(
+    facts: &Facts,
+    generation: Generation,
+    deleted_ms: u64,
+    deletes: &[DeleteFacts],
+) -> Explanation {
     let confirming = match deletes.len() {
         0 => "every datanode that held it has confirmed".to_owned(),
         1 => "1 datanode has to confirm".to_owned(),
@@ -289,7 +315,10 @@ fn deleted(facts: &Facts, deleted_ms: u64, deletes: &[DeleteFacts]) -> Explanati
             true => "The tombstone goes when the uploads that began before it have ended.".to_owned(),
             false => "The tombstone stays until all have confirmed, however long that takes: a replica that turns up is removed.".to_owned(),
         }],
-        history: vec![format!("Deleted {}.", ago(deleted_ms, facts.now_ms))],
+        history: vec![format!(
+            "Deleted {}: all writes of it up to {generation} are dead, and none of them comes back.",
+            ago(deleted_ms, facts.now_ms)
+        )],
         ..Explanation::default()
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use richardstore_proto::{CommandId, ContentHash, Generation, NodeState};
 
+use crate::file_history::Story;
 use crate::record::{CommandRecord, FileRecord, NodeIndex, ParkedReplica};
 
 /// Everything that bears on one hash. Times are milliseconds since the Unix epoch unless they say otherwise.
@@ -27,6 +28,21 @@ pub struct Facts {
     pub rests_ms: u64,
     /// Files that wait for their turn to be copied.
     pub waiting: usize,
+    /// A delete of an earlier life of the file, which somebody has not confirmed.
+    pub buried: Option<Buried>,
+    /// What is remembered of what happened to it.
+    pub story: Story,
+}
+
+/// A file was deleted and stored again since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Buried {
+    /// Replicas and uploads up to this write are dead.
+    pub generation: Generation,
+    /// When.
+    pub deleted_ms: u64,
+    /// Datanodes that have not confirmed.
+    pub holders: usize,
 }
 
 /// What the metadata says of a hash.

@@ -16,7 +16,7 @@ use crate::repair::copy_limit_ms;
 use crate::shared::{Shared, offload_failed};
 use crate::soft_state::SoftState;
 use crate::why::{
-    DeleteFacts, Explanation, Facts, HolderFacts, NodeFacts, Planned, Subject, explain,
+    Buried, DeleteFacts, Explanation, Facts, HolderFacts, NodeFacts, Planned, Subject, explain,
 };
 
 /// Replicas under uploads in flight that are named.
@@ -87,6 +87,16 @@ fn facts(shared: &Shared, hash: ContentHash, found: Records) -> Facts {
     Facts {
         hash,
         now_ms: wall_ms,
+        buried: found
+            .file
+            .as_ref()
+            .and(found.tombstone.as_ref())
+            .map(|tombstone| Buried {
+                generation: tombstone.generation,
+                deleted_ms: tombstone.deleted_ms,
+                holders: tombstone.holders.len(),
+            }),
+        story: soft.history.of(&hash),
         subject: match (found.file, found.tombstone) {
             (Some(record), _) => Subject::File {
                 holders: holders(&soft, hash, &record),

@@ -1,10 +1,13 @@
 use super::super::facts::NodeFacts;
 use super::*;
+use crate::file_history::{Deed, Entry, Story, Work};
 use crate::record::{CommandRecord, ParkedReplica, Replica};
 use richardstore_proto::{Blake3Root, CommandId, ContentHash, Generation};
 
 const HASH: ContentHash = ContentHash::new([1; 32]);
 const NOW: u64 = 1_000_000_000;
+const NOTHING_ELSE: &str =
+    "Nothing else happened to it since the namenode started 2 h ago; what was before is not kept.";
 
 fn node(number: u32, rack: &str, state: NodeState) -> (NodeIndex, NodeFacts) {
     let node = NodeFacts {
@@ -55,6 +58,12 @@ fn facts(holders: &[u32], nodes: &[(NodeIndex, NodeFacts)]) -> Facts {
         halted: None,
         rests_ms: 0,
         waiting: 0,
+        buried: None,
+        story: Story {
+            entries: Vec::new(),
+            since_ms: NOW - 7_200_000,
+            is_whole: true,
+        },
     }
 }
 
@@ -105,6 +114,7 @@ fn a_healthy_file_says_where_it_is_and_why_there() {
             history: vec![
                 "Uploaded 3 min ago, 100 bytes with 3 replicas wanted.".into(),
                 "Write 17, the newest, is on datanode-1, datanode-2, datanode-3.".into(),
+                NOTHING_ELSE.into(),
             ],
         }
     );
@@ -309,6 +319,93 @@ fn a_hash_that_nobody_knows_is_not_guessed_about() {
     );
     assert_eq!(
         words.history,
-        ["datanode-1 has its bytes from write 21, which is not committed yet."]
+        [
+            NOTHING_ELSE,
+            "datanode-1 has its bytes from write 21, which is not committed yet."
+        ]
+    );
+}
+
+#[test]
+fn what_happened_is_told_oldest_first_with_who_and_how_far_back_it_goes() {
+    let mut facts = facts(&[1, 2, 3], &live(&["", "", ""]));
+    let copy = Work::Copy(vec![NodeIndex(3)]);
+    let deeds = [
+        (600_000, Deed::Deleted),
+        (
+            500_000,
+            Deed::Done {
+                node: NodeIndex(1),
+                work: Work::Delete,
+            },
+        ),
+        (
+            180_000,
+            Deed::Committed {
+                generation: Generation(17),
+                created: true,
+            },
+        ),
+        (
+            90_000,
+            Deed::ReportedBad {
+                node: NodeIndex(3),
+                reason: "group 4 is damaged.".to_owned(),
+            },
+        ),
+        (
+            60_000,
+            Deed::Failed {
+                node: NodeIndex(2),
+                work: copy.clone(),
+                reason: "no room".to_owned(),
+            },
+        ),
+        (
+            30_000,
+            Deed::Ordered {
+                node: NodeIndex(1),
+                work: copy.clone(),
+            },
+        ),
+        (
+            2_000,
+            Deed::Done {
+                node: NodeIndex(1),
+                work: copy,
+            },
+        ),
+    ];
+    facts.story = Story {
+        entries: deeds
+            .into_iter()
+            .map(|(ago_ms, deed)| Entry {
+                at_ms: NOW - ago_ms,
+                deed,
+            })
+            .collect(),
+        since_ms: NOW - 900_000,
+        is_whole: false,
+    };
+    facts.buried = Some(Buried {
+        generation: Generation(12),
+        deleted_ms: NOW - 600_000,
+        holders: 1,
+    });
+    assert_eq!(
+        explain(&facts).history,
+        [
+            "Deleted 10 min ago up to write 12, and stored again since; 1 datanode has to confirm that the replica of then is gone.",
+            "Uploaded 3 min ago, 100 bytes with 3 replicas wanted.",
+            "Write 17, the newest, is on datanode-1, datanode-2, datanode-3.",
+            "10 min ago: it was deleted.",
+            "8 min ago: datanode-1 confirmed that its replica is gone.",
+            "3 min ago: write 17 made the file.",
+            "90 s ago: the replica on datanode-3 was reported as bad: group 4 is damaged.",
+            "60 s ago: datanode-2 could not copy it to datanode-3: no room.",
+            "30 s ago: datanode-1 was told to copy it to datanode-3.",
+            "2 s ago: datanode-1 copied it to datanode-3.",
+            "Events before 15 min ago made room for newer ones; of those only the records are left.",
+        ]
     );
 }
