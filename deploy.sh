@@ -104,6 +104,11 @@ ensure_cluster() {
   if ! kubectl_here get --raw /readyz --request-timeout 10s >/dev/null 2>&1; then
     bounded "$((wait_seconds + 60))" k3d cluster start "$cluster" --wait --timeout "${wait_seconds}s"
   fi
+  # A port is given to a cluster when it is made. One that was made for another, or by hand, would be waited for in vain.
+  case "$(bounded 30 docker port "k3d-$cluster-serverlb" 8080/tcp 2>/dev/null || true)" in
+    *":$port" | *":$port"$'\n'*) ;;
+    *) die "the cluster $cluster does not listen on port $port: name the port that it was made with as RICHARDSTORE_PORT, or add this one with: k3d cluster edit $cluster --port-add $port:8080@loadbalancer" ;;
+  esac
 }
 
 k3d_up() {

@@ -14,6 +14,15 @@ readonly compile_seconds=3600 pull_seconds=600
 say() { printf '%s\n' "$*" >&2; }
 die() { say "build-image: $*"; exit 1; }
 
+# bounded SECONDS COMMAND...: macOS has no timeout(1), but perl.
+bounded() {
+  if command -v timeout >/dev/null; then
+    timeout "$@"
+  else
+    perl -e 'alarm shift; exec @ARGV or exit 127' "$@"
+  fi
+}
+
 # The compiler's image is named in one place only.
 compiler_image() { sed -n 's/^FROM \(rust:[^ ]*\) AS build$/\1/p' "$root/k8s/Dockerfile"; }
 
@@ -27,7 +36,7 @@ from_binary() {
   # Symbols are a fifth of it, line tables three times as much; a panic names its line without either.
   strip -o "$context/richardstore" "$binary" 2>/dev/null || cp "$binary" "$context/richardstore"
   chmod 0755 "$context/richardstore"
-  timeout "$pull_seconds" docker build --quiet -f "$root/k8s/Dockerfile" --target prebuilt -t "$image" "$context" >/dev/null
+  bounded "$pull_seconds" docker build --quiet -f "$root/k8s/Dockerfile" --target prebuilt -t "$image" "$context" >/dev/null
 }
 
 from_cargo() {
@@ -37,7 +46,7 @@ from_cargo() {
   host="$(rustc -vV | sed -n 's/^host: //p')"
   target="${CARGO_TARGET_DIR:-$root/target}"
   (cd "$root" && RUSTFLAGS="-C target-feature=+crt-static" \
-    timeout "$compile_seconds" cargo build --release --locked --target "$host" --package richardstore)
+    bounded "$compile_seconds" cargo build --release --locked --target "$host" --package richardstore)
   from_binary "$target/$host/release/richardstore"
 }
 
@@ -46,7 +55,7 @@ check() {
   bytes="$(docker image inspect --format '{{.Size}}' "$image")"
   [ "$bytes" -lt "$most_bytes" ] || die "$image has $bytes bytes, which is not less than $most_bytes"
   # A binary that needs a loader or the host's libraries fails here and not in a cluster.
-  timeout 60 docker run --rm --read-only --network none "$image" --version >/dev/null ||
+  bounded 60 docker run --rm --read-only --network none "$image" --version >/dev/null ||
     die "the binary does not run without a system around it; it has to be static"
   say "$image: $bytes bytes"
 }
@@ -55,8 +64,8 @@ command -v docker >/dev/null || die "docker is missing: https://docs.docker.com/
 if [ "$#" -gt 0 ]; then
   from_binary "$1"
 elif docker image inspect "$(compiler_image)" >/dev/null 2>&1 ||
-  timeout "$pull_seconds" docker pull --quiet "$(compiler_image)" >/dev/null; then
-  timeout "$compile_seconds" docker build -f "$root/k8s/Dockerfile" -t "$image" "$root"
+  bounded "$pull_seconds" docker pull --quiet "$(compiler_image)" >/dev/null; then
+  bounded "$compile_seconds" docker build -f "$root/k8s/Dockerfile" -t "$image" "$root"
 else
   say "$(compiler_image) cannot be pulled: compiling here"
   from_cargo

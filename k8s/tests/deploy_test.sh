@@ -22,6 +22,7 @@ case "$tool $*" in
   "docker image inspect --format {{.Id}}"*) echo "sha256:0123456789abcdef0123" ;;
   "docker image inspect --format {{.Size}}"*) echo 20000000 ;;
   "docker compose version") is compose ;;
+  "docker port k3d-dfs-cluster-serverlb 8080/tcp") printf '0.0.0.0:%s\n[::]:%s\n' "$(cat "$WORK/port")" "$(cat "$WORK/port")" ;;
   "docker-compose"*) cp "${@:4:1}" "$WORK/compose-file" 2>/dev/null || true ;;
   "k3d cluster list"*) is cluster ;;
   "k3d cluster create"*) touch "$WORK/cluster" "$WORK/context" ;;
@@ -58,6 +59,7 @@ STANDIN
 fresh() {
   rm -f "$work"/{binary,cluster,context,stopped,compose,no_rollout,wrong_bytes,not_ready,stored,applied,compose-file} "$CALLS"
   touch "$CALLS" "$work/binary"
+  echo 8080 >"$work/port"
 }
 
 deploy() {
@@ -103,6 +105,15 @@ test_up_starts_a_stopped_cluster_and_finds_its_context() {
   deploy up || fail "failed"
   expect "k3d kubeconfig merge dfs-cluster --kubeconfig-merge-default"
   expect "k3d cluster start dfs-cluster --wait --timeout 2s"
+}
+
+test_up_says_so_where_the_cluster_was_made_for_another_port() {
+  touch "$work/cluster" "$work/context"
+  echo 18080 >"$work/port"
+  fails up
+  expect_output "the cluster dfs-cluster does not listen on port 8080"
+  expect_output "k3d cluster edit dfs-cluster --port-add 8080:8080@loadbalancer"
+  expect_none "image import"
 }
 
 test_every_missing_tool_is_named_with_its_source() {
@@ -164,6 +175,15 @@ test_a_drill_is_held_on_the_cluster_that_was_made() {
   expect "binary drill bit-rot --on k8s --context k3d-dfs-cluster --gateway http://localhost:8080"
   deploy --docker drill all --json || fail "failed"
   expect "binary drill all --json --on docker --project richardstore --gateway http://localhost:8080"
+}
+
+test_the_context_of_the_image_holds_every_member_of_the_workspace() {
+  local root="$here/../.." member
+  for member in $(sed -n 's/^members = \[\(.*\)\]$/\1/p' "$root/Cargo.toml" | tr -d '",'); do
+    echo "$member" >>"$CALLS"
+    grep -qxF "!$member" "$root/.dockerignore" || fail ".dockerignore leaves out $member: the image could not be built from source"
+  done
+  [ "$(wc -l <"$CALLS")" -gt 5 ] || fail "found no members"
 }
 
 test_an_unknown_command_is_wrong_usage() {
