@@ -11,6 +11,8 @@ mod copies;
 mod delivery;
 mod event_log;
 mod file_history;
+#[doc(hidden)]
+pub mod hot_spots;
 mod known_node;
 mod liveness;
 mod metadata;

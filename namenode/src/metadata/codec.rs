@@ -57,7 +57,8 @@ pub(super) fn decode<T: DeserializeOwned>(
     frame::decode(VERSION, bytes).map_err(|error| damaged(what, error))
 }
 
-pub(super) fn encode_file(hash: &ContentHash, record: &FileRecord) -> Result<Vec<u8>, ViewError> {
+/// A file as bytes.
+pub fn encode_file(hash: &ContentHash, record: &FileRecord) -> Result<Vec<u8>, ViewError> {
     let stored = StoredFile {
         size: record.size,
         blake3_root: record.blake3_root,
@@ -70,7 +71,8 @@ pub(super) fn encode_file(hash: &ContentHash, record: &FileRecord) -> Result<Vec
     frame::encode(VERSION, &stored).map_err(|error| damaged(format_args!("file {hash}"), error))
 }
 
-pub(super) fn decode_file(hash: &ContentHash, bytes: &[u8]) -> Result<FileRecord, ViewError> {
+/// The file of these bytes.
+pub fn decode_file(hash: &ContentHash, bytes: &[u8]) -> Result<FileRecord, ViewError> {
     let stored: StoredFile = decode(format_args!("file {hash}"), bytes)?;
     let replicas = unpack_replicas(stored.generation, &stored.replicas)
         .ok_or_else(|| damaged(format_args!("file {hash}"), "its replicas do not parse"))?;

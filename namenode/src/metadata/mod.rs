@@ -53,6 +53,7 @@ mod model;
 #[cfg(test)]
 mod power_loss;
 
+pub use codec::{decode_file, encode_file};
 pub use counters::Counts;
 pub use dump::{Table, UnknownTable};
 pub use dump_all::DumpOf;

@@ -23,10 +23,12 @@ mod round;
 mod survey;
 mod sweep;
 
+pub use case::{Case, Holding, RepairNode};
 pub use drain::{Drain, Drains, Tally};
 pub use emptying::run_emptying;
 pub use notes::{Progress, RepairNotes};
 pub use outage::Outage;
-pub use plan::still_safe;
+pub use plan::{Nodes, plan, still_safe};
 pub use removal::{Position, RemovalCheck, Removals, forget, run_removals};
-pub use round::{copy_limit_ms, run_repair};
+pub use round::{MAX_UNDER_WAY, ROUND_LIMITS, copy_limit_ms, run_repair};
+pub use survey::PAGE;

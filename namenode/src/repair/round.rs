@@ -26,13 +26,14 @@ use crate::soft_state::SoftState;
 use crate::ticker::Ticks;
 
 const PERIOD: Duration = Duration::from_millis(200);
-const LIMITS: Limits = Limits {
+/// What repair may have one node do at once.
+pub const ROUND_LIMITS: Limits = Limits {
     streams: 256,
     stream_bytes: 256 << 20,
     reserved: MAX_UNDER_WAY / 2,
 };
 /// Commands of repair under way in the whole cluster.
-pub(super) const MAX_UNDER_WAY: usize = 4_096;
+pub const MAX_UNDER_WAY: usize = 4_096;
 /// Misplaced files that are looked at in a round.
 const MAX_MISPLACED: usize = 256;
 /// Files that wait for their turn. Those with the most replicas are forgotten first, and found again.
@@ -111,7 +112,7 @@ impl Rounds {
         let cases = self.cases(shared, &nodes, files, now_ms);
         let room = MAX_UNDER_WAY.saturating_sub(under_way.len());
         let planned = move || {
-            let plan = plan(cases, &mut nodes, room, LIMITS);
+            let plan = plan(cases, &mut nodes, room, ROUND_LIMITS);
             (plan, nodes)
         };
         let (Plan { commands, waiting }, nodes) = shared

@@ -11,7 +11,7 @@ use crate::record::{FileRecord, NodeIndex};
 use crate::suspects::Suspects;
 
 /// Rows of each list in a round; the lists of nodes that are gone share theirs.
-const PAGE: usize = 2_048;
+pub const PAGE: usize = 2_048;
 /// Files of the walk over all files in a round.
 const WALK_PAGE: usize = 1_024;
 /// The smallest share.
