@@ -17,8 +17,10 @@ use crate::memory::not_remembered;
 use crate::node::Node;
 use crate::pipeline::offload_failed;
 
-/// Copies at once.
-const MAX_COPIES: usize = 4;
+/// Lanes for copies: as many small files at once, since these wait for syncs, which they share.
+const COPY_LANES: u32 = 32;
+/// A file takes one lane for each of so many bytes, a quarter of all at most: a few large ones fill a disk.
+const BYTES_A_LANE: u64 = 128 << 10;
 /// Deletes that are carried out before it is told how they ended.
 const DELETES_A_STAGE: usize = 256;
 /// Deletes at once: those that wait for the disk at the same time share its syncs.
@@ -40,7 +42,7 @@ impl Default for Commands {
         Self {
             ledger: Mutex::default(),
             ended: Notify::new(),
-            copying: Semaphore::new(MAX_COPIES),
+            copying: Semaphore::new(COPY_LANES as usize),
             deleting: Semaphore::new(1),
             quarantining: Semaphore::new(1),
         }
@@ -232,7 +234,7 @@ async fn replicate(
     let turn = tokio::select! {
         biased;
         () = stopping.cancelled() => return,
-        turn = commands.copying.acquire() => turn,
+        turn = commands.copying.acquire_many(lanes(file.size)) => turn,
     };
     let _turn = turn.expect("the semaphore is never closed");
     let request = Copy {
@@ -249,6 +251,11 @@ async fn replicate(
     commands.finish([(id, result.and_then(whole))]);
 }
 
+fn lanes(size: u64) -> u32 {
+    let lanes = size.div_ceil(BYTES_A_LANE);
+    u32::try_from(lanes).map_or(COPY_LANES / 4, |lanes| lanes.clamp(1, COPY_LANES / 4))
+}
+
 /// A copy that not all targets have is not done. Those that have it report it themselves.
 fn whole(result: richardstore_proto::PipelineResult) -> Result<(), StoreError> {
     match result.failed.into_iter().next() {
@@ -261,5 +268,21 @@ fn whole(result: richardstore_proto::PipelineResult) -> Result<(), StoreError> {
             failure.code,
             format!("datanode {}: {}", failure.node_id, failure.message),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i11_four_large_files_are_copied_at_once_or_as_many_small_ones_as_there_are_lanes() {
+        for small in [0, 1, 4 << 10, BYTES_A_LANE] {
+            assert_eq!(lanes(small), 1, "{small}");
+        }
+        for large in [1 << 20, 64 << 20, u64::MAX] {
+            assert_eq!(lanes(large) * 4, COPY_LANES, "{large}");
+        }
+        assert_eq!(lanes(BYTES_A_LANE + 1), 2);
     }
 }

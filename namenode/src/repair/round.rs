@@ -28,12 +28,15 @@ use crate::ticker::Ticks;
 const PERIOD: Duration = Duration::from_millis(200);
 /// What repair may have one node do at once.
 pub const ROUND_LIMITS: Limits = Limits {
-    streams: 256,
+    // Half a second of small files for three nodes, so that none of them runs dry between two rounds.
+    streams: 1_024,
     stream_bytes: 256 << 20,
     reserved: MAX_UNDER_WAY / 2,
 };
 /// Commands of repair under way in the whole cluster.
 pub const MAX_UNDER_WAY: usize = 4_096;
+/// Commands that are issued in one transaction.
+const MAX_ISSUED: usize = 256;
 /// Misplaced files that are looked at in a round.
 const MAX_MISPLACED: usize = 256;
 /// Files that wait for their turn. Those with the most replicas are forgotten first, and found again.
@@ -142,17 +145,7 @@ impl Rounds {
             return Ok(());
         }
         log(&commands, self.waiting.len());
-        let orders: Vec<(ContentHash, Deed)> = commands.iter().map(order).collect();
-        let now_ms = shared.wall_ms();
-        shared
-            .metadata
-            .submit(Mutation::IssueCommands { commands, now_ms })
-            .await?;
-        let history = &mut shared.soft().history;
-        for (hash, deed) in orders {
-            history.note(hash, deed, now_ms);
-        }
-        Ok(())
+        issue(shared, commands).await
     }
 
     fn wait(&mut self, waiting: Vec<(usize, ContentHash)>) {
@@ -305,6 +298,26 @@ impl Rounds {
         }
         cases
     }
+}
+
+/// A few at a time: an upload that is to be committed waits for one such transaction and not for all.
+async fn issue(
+    shared: &Shared,
+    mut commands: Vec<(NodeIndex, CommandRecordAction)>,
+) -> Result<(), StoreError> {
+    while !commands.is_empty() {
+        let rest = commands.split_off(commands.len().min(MAX_ISSUED));
+        let orders: Vec<(ContentHash, Deed)> = commands.iter().map(order).collect();
+        let now_ms = shared.wall_ms();
+        let mutation = Mutation::IssueCommands { commands, now_ms };
+        shared.metadata.submit(mutation).await?;
+        let history = &mut shared.soft().history;
+        for (hash, deed) in orders {
+            history.note(hash, deed, now_ms);
+        }
+        commands = rest;
+    }
+    Ok(())
 }
 
 /// Good replicas that a file is to have whoever is in maintenance.
