@@ -13,8 +13,8 @@ use crate::row::Row;
 /// Replicas of which the namenode knows nothing.
 const DIFFERENCES: usize = 1000;
 /// Events of one incremental report, as datanodes send them.
-const EVENTS: usize = 1000;
-const REPORTS: usize = 20;
+const EVENTS: usize = 256;
+const REPORTS: usize = 80;
 
 pub(super) async fn run(plan: &Plan) -> Result<Vec<Row>> {
     let mut rows = Vec::new();

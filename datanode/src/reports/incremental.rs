@@ -9,8 +9,8 @@ use crate::index::IndexError;
 use crate::pipeline::offload_failed;
 use crate::volume::VolumeError;
 
-/// Events in one message.
-const PAGE_EVENTS: usize = 1000;
+/// Events in one message, which is one piece of work for the namenode: a commit that arrives meanwhile waits for its end.
+const PAGE_EVENTS: usize = 256;
 
 impl Reporting<'_> {
     /// Sends what the namenode does not have yet, until it has everything.

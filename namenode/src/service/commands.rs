@@ -19,6 +19,9 @@ use crate::shared::Shared;
 /// Outcomes in one heartbeat.
 const MAX_OUTCOMES: usize = 4096;
 
+/// Outcomes that are taken in by one transaction.
+const MAX_SETTLED: usize = 256;
+
 /// What goes into the answer to a heartbeat.
 #[derive(Debug, Default)]
 pub struct HandedOut {
@@ -207,20 +210,26 @@ fn end(shared: &Shared, index: NodeIndex, outcome: CommandOutcome, wall_ms: u64)
     }
 }
 
+/// A few at a time: an upload that is to be committed waits for one such transaction and not for all. Each outcome is on its
+/// own, so those that are not taken in before a crash are told again.
 async fn settle(
     shared: &Shared,
     index: NodeIndex,
-    outcomes: Vec<(CommandId, CommandEnd)>,
+    mut outcomes: Vec<(CommandId, CommandEnd)>,
 ) -> Result<(), StoreError> {
-    let ids: Vec<CommandId> = outcomes.iter().map(|(id, _)| *id).collect();
-    let mutation = Mutation::ConfirmCommands { index, outcomes };
-    shared.metadata.submit(mutation).await?;
-    failpoint("namenode-commands-settled");
-    // After it is durable: until then a command must not be handed out a second time.
-    if let Some(node) = shared.soft().cluster.get_mut(index) {
-        for id in ids {
-            node.delivery.settle(id);
+    while !outcomes.is_empty() {
+        let rest = outcomes.split_off(outcomes.len().min(MAX_SETTLED));
+        let ids: Vec<CommandId> = outcomes.iter().map(|(id, _)| *id).collect();
+        let mutation = Mutation::ConfirmCommands { index, outcomes };
+        shared.metadata.submit(mutation).await?;
+        failpoint("namenode-commands-settled");
+        // After it is durable: until then a command must not be handed out a second time.
+        if let Some(node) = shared.soft().cluster.get_mut(index) {
+            for id in ids {
+                node.delivery.settle(id);
+            }
         }
+        outcomes = rest;
     }
     Ok(())
 }
