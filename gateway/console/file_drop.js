@@ -2,7 +2,7 @@
 
 import { MAX_WAITING } from "./upload_queue.js";
 
-// {file, name} of everything in a drop. Must be called in the event: the browser takes the list away right after it.
+// {file, name} of everything in a drop, the name with its folders. Must be called in the event: the browser takes the list away right after it.
 export function droppedFiles(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (entries.length === 0) return Promise.resolve(chosenFiles(transfer.files));
@@ -10,7 +10,7 @@ export function droppedFiles(transfer) {
 }
 
 export function chosenFiles(list) {
-  return [...list].map((file) => ({ file, name: file.name }));
+  return [...list].map((file) => ({ file, name: file.webkitRelativePath || file.name }));
 }
 
 async function walk(entries) {
@@ -20,7 +20,7 @@ async function walk(entries) {
     const entry = open.shift();
     if (entry.isFile) {
       const file = await new Promise((resolve, reject) => entry.file(resolve, reject)).catch(() => null);
-      if (file) found.push({ file, name: file.name });
+      if (file) found.push({ file, name: entry.fullPath.replace(/^\//, "") });
     } else {
       open.push(...(await children(entry.createReader())));
     }

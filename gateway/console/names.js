@@ -3,6 +3,10 @@
 const KEY = "richardstore.names";
 const MAX_NAMES = 2000;
 
+export function fileName(name) {
+  return name.split("/").at(-1);
+}
+
 function load() {
   try {
     const stored = JSON.parse(localStorage.getItem(KEY));
@@ -32,7 +36,8 @@ export function allNames() {
 export function remember(hash, name) {
   const names = load();
   names.delete(hash);
-  names.set(hash, name.slice(0, 200));
+  // Without the folders it came in: a download is one file.
+  names.set(hash, fileName(name).slice(0, 200));
   save(names);
 }
 

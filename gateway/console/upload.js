@@ -48,7 +48,8 @@ export class Upload extends EventTarget {
 
   cancel() {
     if (this.isOver) return;
-    this.#become("cancelled", "Cancelled; nothing was stored.");
+    // All of it may be there already, and only the answer is not.
+    this.#become("cancelled", this.state === "storing" ? "Cancelled after everything was sent: the store may have it." : "Cancelled; nothing was stored.");
     this.#stop.abort();
   }
 
@@ -136,7 +137,7 @@ export class Upload extends EventTarget {
         if (request.status === 200 || request.status === 201) resolve(JSON.parse(request.responseText));
         else reject(new Error(failureWords(request.status, request.responseText)));
       });
-      request.addEventListener("error", () => reject(new Error("The connection broke off. Nothing was stored; try again.")));
+      request.addEventListener("error", () => reject(new Error("The connection broke off. Try again: what the store has by then is not sent twice.")));
       request.addEventListener("abort", () => reject(new Error("Cancelled.")));
       request.open(method, path);
       request.setRequestHeader("Content-Type", "application/octet-stream");

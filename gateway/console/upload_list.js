@@ -4,6 +4,7 @@
 import { button, copyButton, element, text } from "./dom.js";
 import { bytes, counted, duration, rate } from "./format.js";
 import { downloadPath } from "./api.js";
+import { fileName } from "./names.js";
 
 const MAX_ROWS = 50;
 
@@ -60,7 +61,7 @@ export class UploadRow {
     const open = upload.state === "stored" || upload.state === "known";
     this.actions.replaceChildren(...(open
       ? [element("a", { href: `#/files/${upload.hash}` }, "Details"),
-        element("a", { href: downloadPath(upload.hash, upload.name), download: upload.name }, "Download"),
+        element("a", { href: downloadPath(upload.hash, fileName(upload.name)), download: fileName(upload.name) }, "Download"),
         copyButton("Copy hash", upload.hash)]
       : [again]));
     if (open) this.root.append(element("code", { class: "hash" }, upload.hash));

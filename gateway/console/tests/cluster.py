@@ -51,9 +51,8 @@ class Cluster:
             self.start_namenode("127.0.0.1:0")
             for number in range(1, self.count + 1):
                 self.start_datanode(number)
-            self.roles["gateway"] = self._start("gateway", "gateway", ["--listen", "127.0.0.1:0", "--namenode", self.namenode])
-            self.url = f"http://{self.roles['gateway'].address}"
-            self._wait_for_datanodes()
+            self.start_gateway("127.0.0.1:0")
+            self.wait_until_running()
         except BaseException:
             self.__exit__()
             raise
@@ -76,6 +75,11 @@ class Cluster:
         arguments += ["--name", name, "--rack", f"rack-{'ab'[number % 2]}", "--headroom", "16MiB"]
         self.roles[name] = self._start("datanode", name, arguments)
 
+    def start_gateway(self, listen):
+        self.roles["gateway"] = self._start("gateway", "gateway", ["--listen", listen, "--namenode", self.namenode])
+        self.gateway = self.roles["gateway"].address
+        self.url = f"http://{self.gateway}"
+
     def kill(self, name):
         self.roles.pop(name).kill()
 
@@ -88,16 +92,21 @@ class Cluster:
         with urllib.request.urlopen(request, timeout=120) as response:
             return response.read()
 
+    def delete(self, digest):
+        request = urllib.request.Request(f"{self.url}/files/{digest}", method="DELETE")
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.read()
+
     def _start(self, role, name, arguments):
         return Role(self.binary, self.dir / f"{name}.log", [role, *arguments])
 
-    def _wait_for_datanodes(self):
+    def wait_until_running(self):
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             try:
                 if f'"live":{self.count}'.encode() in self.get("/info") and b'"status":"running"' in self.get("/info"):
                     return
-            except urllib.error.URLError:
+            except (urllib.error.URLError, ConnectionError):
                 pass
             time.sleep(0.1)
         raise RuntimeError(f"not all datanodes came up: {self.get('/info')}")
