@@ -103,9 +103,23 @@ fn page(
         .take(PAGE)
     {
         let (hash, record) = row?;
-        page.push((*hash.value(), frame::decode(FRAME_1, record.value())?));
+        let hash = *hash.value();
+        let tombstone = frame::decode(FRAME_1, record.value()).map_err(|e| damaged(&hash, &e))?;
+        page.push((hash, tombstone));
     }
     Ok(page)
+}
+
+/// Left out, a tombstone would let a deleted file come back; carried over, it would stop the namenode later. So neither: the
+/// operator decides.
+fn damaged(hash: &[u8; 32], error: &frame::FrameError) -> StepError {
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "the tombstone of {hash} is damaged ({error}). Nothing was changed. The build that wrote this database goes on with it; for \
+         this one, move the database away and run `richardstore namenode rebuild` with the newest copy of the metadata, or with \
+         the datanodes: what they remember of deletes counts"
+    )
+    .into()
 }
 
 #[cfg(test)]
@@ -131,6 +145,28 @@ mod tests {
     fn bytes(hex: &str) -> Vec<u8> {
         let digit = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         (0..hex.len()).step_by(2).map(digit).collect()
+    }
+
+    #[test]
+    fn i03_a_damaged_tombstone_stops_the_climb_and_the_words_say_which_and_what_to_do() {
+        let database = Builder::new()
+            .create_with_backend(InMemoryBackend::new())
+            .unwrap();
+        let transaction = database.begin_write().unwrap();
+        {
+            let counters = CountersAsWritten(5, 77, 1, 1, 0, 0, 0, 0, 0, 0, 0);
+            let counters = frame::encode(FRAME_1, &counters).unwrap();
+            let mut meta = transaction.open_table(META).unwrap();
+            meta.insert("counters", counters.as_slice()).unwrap();
+            let mut tombstones = transaction.open_table(TOMBSTONES).unwrap();
+            let mut damaged = bytes(GOLDEN_1);
+            tombstones.insert(&[0; 32], damaged.as_slice()).unwrap();
+            damaged[5] ^= 1;
+            tombstones.insert(&[0xab; 32], damaged.as_slice()).unwrap();
+        }
+        let words = apply(&transaction).unwrap_err().to_string();
+        assert!(words.contains(&"ab".repeat(32)), "{words}");
+        assert!(words.contains("namenode rebuild"), "{words}");
     }
 
     #[test]
