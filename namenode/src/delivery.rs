@@ -93,6 +93,12 @@ pub fn retry_at_ms(now_ms: u64, attempts: u32) -> u64 {
     now_ms.saturating_add(wait_ms)
 }
 
+/// Whether a command is to be tried again. A time further ahead than any retry was written by an earlier start, whose clock
+/// was wrong.
+pub fn is_due(not_before_ms: u64, now_ms: u64) -> bool {
+    not_before_ms <= now_ms || not_before_ms > now_ms.saturating_add(RETRY_MAX_MS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +127,17 @@ mod tests {
             delivered += batch.commands.len();
         }
         assert_eq!(delivered, MAX_OUTSTANDING);
+    }
+
+    #[test]
+    fn a_retry_that_was_set_by_a_clock_ahead_is_not_waited_for() {
+        for attempts in [0, 3, 40] {
+            let at_ms = retry_at_ms(1_000_000, attempts);
+            assert!(!is_due(at_ms, 1_000_000) && !is_due(at_ms, at_ms - 1));
+            assert!(is_due(at_ms, at_ms) && is_due(at_ms, u64::MAX));
+            let three_days_ms = 3 * 24 * 3_600_000;
+            assert!(is_due(at_ms + three_days_ms, 1_000_000));
+        }
     }
 
     #[test]

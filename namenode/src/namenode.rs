@@ -258,6 +258,7 @@ async fn prepare(
         address,
         tasks.clone(),
         soft,
+        now_ms,
     ))
 }
 

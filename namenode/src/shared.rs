@@ -49,11 +49,12 @@ pub struct Shared {
     pub copies: Copies,
     soft: Mutex<SoftState>,
     started: Instant,
+    started_wall_ms: u64,
     reads: AtomicU64,
 }
 
 impl Shared {
-    /// Starts the monotonic clock at 0.
+    /// Starts the monotonic clock at 0, when the wall clock says `started_wall_ms`.
     pub fn new(
         metadata: Metadata,
         config: NamenodeConfig,
@@ -62,6 +63,7 @@ impl Shared {
         address: String,
         tasks: Tasks,
         soft: SoftState,
+        started_wall_ms: u64,
     ) -> Self {
         Self {
             copies: Copies::new(config.dir.join(COPIES)),
@@ -76,6 +78,7 @@ impl Shared {
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             soft: Mutex::new(soft),
             started: Instant::now(),
+            started_wall_ms,
             reads: AtomicU64::new(0),
         }
     }
@@ -90,9 +93,16 @@ impl Shared {
         self.environment.clock.now_ms()
     }
 
-    /// When a write allocated or renewed now is given up, milliseconds since the Unix epoch.
+    /// What the wall clock said at the start, and how long that is ago: for deadlines that are written down. A step of the
+    /// wall clock moves none of them while this namenode runs, and the next start sets them anew.
+    pub fn deadline_ms(&self) -> u64 {
+        self.started_wall_ms.saturating_add(self.now_ms())
+    }
+
+    /// When a write allocated or renewed now is given up, see [`Shared::deadline_ms`].
     pub fn write_expiry_ms(&self) -> u64 {
-        self.wall_ms().saturating_add(self.config.write_timeout_ms)
+        self.deadline_ms()
+            .saturating_add(self.config.write_timeout_ms)
     }
 
     /// The soft state. Held for memory work only.

@@ -142,7 +142,7 @@ async fn expire_writes(shared: &Shared) -> Result<(), ExpireError> {
     if counts.writes == 0 && counts.tombstones == 0 {
         return Ok(());
     }
-    let now_ms = shared.wall_ms();
+    let now_ms = shared.deadline_ms();
     let limit = EXPIRE_BATCH;
     let reply = shared
         .metadata

@@ -40,6 +40,11 @@ impl ManualClock {
         Arc::new(Self(AtomicU64::new(now_ms)))
     }
 
+    /// Sets it, backward too.
+    pub fn set_ms(&self, now_ms: u64) {
+        self.0.store(now_ms, Ordering::SeqCst);
+    }
+
     /// Moves it forward.
     pub fn advance_ms(&self, by_ms: u64) {
         self.0.fetch_add(by_ms, Ordering::SeqCst);

@@ -174,7 +174,7 @@ impl Pair {
                 model.epoch += 1;
                 let until = self.now_ms + LEASE_MS;
                 for expires in model.leases.values_mut() {
-                    *expires = (*expires).max(until);
+                    *expires = until;
                 }
                 let mutation = Mutation::StartEpoch {
                     now_ms: self.now_ms,

@@ -19,6 +19,7 @@ use super::tables::{
     COMMANDS, DIGESTS, FILES, Frame, MAINTENANCE, META, NODE_IDS, NODES, REMOVED_NODES, TOMBSTONES,
     ViewError, WRITES, read_file, read_node, read_tombstone, read_write,
 };
+use crate::delivery::is_due;
 use crate::record::{
     CommandRecord, FileRecord, NodeIndex, NodeRecord, RemovedNode, TombstoneRecord,
 };
@@ -153,7 +154,7 @@ impl View {
                 }
                 let (key, frame) = row?;
                 let record = codec::decode_command(key.value(), frame.value())?;
-                if record.not_before_ms <= now_ms {
+                if is_due(record.not_before_ms, now_ms) {
                     due.push((CommandId(key.value().1), record));
                 }
             }

@@ -13,18 +13,19 @@ use crate::record::{MAX_WRITES_PER_ALLOCATION, NodeIndex, ParkedReplica, Replica
 const MAX_PARKED: usize = 2 * MAX_REPLICATION;
 
 impl Batch<'_> {
-    /// A new epoch. Clients could not renew while the namenode was away, so all writes get time again.
+    /// A new epoch. Clients could not renew while the namenode was away, so all writes get time again; and those that were
+    /// allocated by a clock ahead of this one get no more than that.
     pub fn start_epoch(&mut self, writes_expire_at_ms: u64) -> Result<Reply, MutationError> {
-        let mut short = Vec::new();
+        let mut others = Vec::new();
         for row in self.tables.writes.iter()? {
             let (first, frame) = row?;
             let first = Generation(first.value());
             let record = codec::decode_write(first, frame.value())?;
-            if record.expires_at_ms < writes_expire_at_ms {
-                short.push((first, record));
+            if record.expires_at_ms != writes_expire_at_ms {
+                others.push((first, record));
             }
         }
-        for (first, before) in short {
+        for (first, before) in others {
             let mut record = before.clone();
             record.expires_at_ms = writes_expire_at_ms;
             self.replace_write(first, Some(&before), &record)?;
@@ -268,6 +269,20 @@ mod tests {
         }
         assert_eq!(fixture.expire(EXPIRES), Reply::Expired { count: 0 });
         assert!(fixture.view().write_is_open(write).unwrap());
+    }
+
+    #[test]
+    fn a_start_ends_the_time_of_writes_that_a_clock_ahead_allocated() {
+        let fixture = Fixture::new();
+        fixture.allocate();
+        fixture
+            .apply(Mutation::StartEpoch {
+                now_ms: NOW,
+                writes_expire_at_ms: EXPIRES - 10,
+            })
+            .unwrap();
+        let expired = fixture.expire(EXPIRES - 10);
+        assert_eq!(expired, Reply::Expired { count: 1 });
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub async fn hand_out(shared: &Shared, index: NodeIndex) -> Result<HandedOut, St
     if view.command_count(index)? == 0 {
         return Ok(HandedOut::default());
     }
-    let due = view.commands(index, shared.wall_ms(), look_ahead)?;
+    let due = view.commands(index, shared.deadline_ms(), look_ahead)?;
     let attempts: Vec<(CommandId, u32)> = due
         .iter()
         .map(|(id, record)| (*id, record.attempts))
@@ -93,7 +93,7 @@ pub async fn confirm(
     if outcomes.len() > MAX_OUTCOMES {
         return Err(WireError::Limit("outcomes").into());
     }
-    let wall_ms = shared.wall_ms();
+    let deadline_ms = shared.deadline_ms();
     let view = shared.metadata.view()?;
     let mut ends = Vec::with_capacity(outcomes.len());
     for outcome in outcomes.into_iter().map(CommandOutcome::from) {
@@ -108,7 +108,7 @@ pub async fn confirm(
                 repair_ended(shared, &view, index, &record.action, outcome)?;
                 CommandEnd::Done
             }
-            _ => end(shared, index, outcome, wall_ms),
+            _ => end(shared, index, outcome, deadline_ms),
         };
         ends.push((id, end));
     }
@@ -187,7 +187,7 @@ fn ended(
     }
 }
 
-fn end(shared: &Shared, index: NodeIndex, outcome: CommandOutcome, wall_ms: u64) -> CommandEnd {
+fn end(shared: &Shared, index: NodeIndex, outcome: CommandOutcome, now_ms: u64) -> CommandEnd {
     match outcome.result {
         Ok(()) => CommandEnd::Done,
         Err((code, message)) => {
@@ -196,13 +196,13 @@ fn end(shared: &Shared, index: NodeIndex, outcome: CommandOutcome, wall_ms: u64)
                 .cluster
                 .get(index)
                 .map_or(0, |node| node.delivery.attempts(outcome.id));
-            let retry_at_ms = retry_at_ms(wall_ms, attempts);
+            let retry_at_ms = retry_at_ms(now_ms, attempts);
             tracing::warn!(
                 node = index.0,
                 command = outcome.id.0,
                 ?code,
                 attempts,
-                retry_in_ms = retry_at_ms.saturating_sub(wall_ms),
+                retry_in_ms = retry_at_ms.saturating_sub(now_ms),
                 "a command failed: {message}"
             );
             CommandEnd::Failed { retry_at_ms }

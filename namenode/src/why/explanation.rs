@@ -343,7 +343,7 @@ fn confirm(facts: &Facts, delete: &DeleteFacts) -> String {
         (false, attempts) => format!(
             "{} failed, the next is {}",
             counted(usize::try_from(attempts).unwrap_or(usize::MAX), "attempt"),
-            until(command.not_before_ms, facts.now_ms)
+            until(command.not_before_ms, facts.deadline_now_ms)
         ),
     };
     format!(

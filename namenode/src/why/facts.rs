@@ -14,6 +14,8 @@ pub struct Facts {
     pub hash: ContentHash,
     /// When this was looked up.
     pub now_ms: u64,
+    /// The same by the clock of deadlines, see [`crate::shared::Shared::deadline_ms`].
+    pub deadline_now_ms: u64,
     /// What the metadata says of it.
     pub subject: Subject,
     /// All datanodes.

@@ -7,7 +7,7 @@ use richardstore_namenode::{Namenode, NamenodeConfig};
 use richardstore_proto::wire::name_node_client::NameNodeClient;
 use richardstore_proto::wire::{self, to_bytes};
 use richardstore_proto::{ContentHash, ErrorCode, Generation, StoreError};
-use richardstore_runtime::{Channels, Environment, tcp_dial};
+use richardstore_runtime::{Channels, Environment, SharedClock, SystemClock, tcp_dial};
 use tempfile::TempDir;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -24,6 +24,7 @@ pub struct Rig {
     pub client: Client,
     channel: Channel,
     config: NamenodeConfig,
+    clock: SharedClock,
     namenode: Option<Namenode>,
     _dir: Arc<TempDir>,
 }
@@ -34,6 +35,11 @@ impl Rig {
     }
 
     pub async fn with(change: impl FnOnce(&mut NamenodeConfig)) -> Self {
+        Self::by_clock(Arc::new(SystemClock), change).await
+    }
+
+    /// One whose wall clock is `clock`.
+    pub async fn by_clock(clock: SharedClock, change: impl FnOnce(&mut NamenodeConfig)) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let mut config = NamenodeConfig {
             dir: dir.path().join("namenode"),
@@ -46,11 +52,12 @@ impl Rig {
             ..NamenodeConfig::default()
         };
         change(&mut config);
-        let (namenode, channel) = serve(&config).await;
+        let (namenode, channel) = serve(&config, &clock).await;
         Self {
             client: NameNodeClient::new(channel.clone()),
             channel,
             config,
+            clock,
             namenode: Some(namenode),
             _dir: dir,
         }
@@ -63,7 +70,7 @@ impl Rig {
             namenode.stop(STOP_LIMIT).await,
             "the namenode stops in time"
         );
-        let (namenode, channel) = serve(&self.config).await;
+        let (namenode, channel) = serve(&self.config, &self.clock).await;
         self.namenode = Some(namenode);
         self.client = NameNodeClient::new(channel.clone());
         self.channel = channel;
@@ -189,8 +196,9 @@ impl Rig {
     }
 }
 
-async fn serve(config: &NamenodeConfig) -> (Namenode, Channel) {
+async fn serve(config: &NamenodeConfig, clock: &SharedClock) -> (Namenode, Channel) {
     let environment = Environment {
+        clock: clock.clone(),
         channels: Channels::new(tcp_dial()),
         ..Environment::system()
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use richardstore_proto::{ErrorCode, wire};
+use richardstore_runtime::ManualClock;
 
 use crate::fixture::{FakeNode, Rig, answer, hash, until};
 
@@ -274,5 +275,22 @@ async fn i11_a_write_that_is_not_renewed_runs_out() {
     })
     .await;
     assert_eq!(renew(vec![lost]).await, [lost]);
+    rig.stop().await;
+}
+
+/// Seed 85 of the simulation: the clock was a day ahead when a write was allocated, and it stayed in flight for a day.
+#[tokio::test]
+async fn i02_a_write_runs_out_in_time_although_the_clock_was_set_back() {
+    let day_ms = 24 * 3_600_000;
+    let clock = ManualClock::at(2 * day_ms);
+    let rig = Rig::by_clock(clock.clone(), |config| config.write_timeout_ms = 1_000).await;
+    rig.nodes(2).await;
+    rig.allocate().await;
+    clock.set_ms(day_ms);
+    rig.allocate().await;
+    until("both writes to run out", || async {
+        (rig.info().await.writes_in_flight == 0).then_some(())
+    })
+    .await;
     rig.stop().await;
 }

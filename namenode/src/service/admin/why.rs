@@ -97,6 +97,7 @@ fn facts(shared: &Shared, hash: ContentHash, found: Records) -> Facts {
                 holders: tombstone.holders.len(),
             }),
         story: soft.history.of(&hash),
+        deadline_now_ms: shared.deadline_ms(),
         subject: match (found.file, found.tombstone) {
             (Some(record), _) => Subject::File {
                 holders: holders(&soft, hash, &record),

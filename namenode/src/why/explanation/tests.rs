@@ -51,6 +51,7 @@ fn facts(holders: &[u32], nodes: &[(NodeIndex, NodeFacts)]) -> Facts {
     Facts {
         hash: HASH,
         now_ms: NOW,
+        deadline_now_ms: NOW,
         subject: Subject::File { record, holders },
         nodes: nodes.iter().cloned().collect(),
         parked: Vec::new(),
