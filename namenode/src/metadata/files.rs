@@ -93,6 +93,7 @@ impl Batch<'_> {
         let holders: Vec<NodeIndex> = record.replicas.iter().map(|replica| replica.node).collect();
         self.replace_file(hash, Some(&record), None)?;
         self.bury(hash, generation, &holders, now_ms)?;
+        self.remember_delete(hash, generation)?;
         Ok(Reply::Deleted { existed: true })
     }
 

@@ -302,6 +302,33 @@ mod tests {
     }
 
     #[test]
+    fn i08_from_nothing_replicas_of_an_unknown_generation_come_back_unless_a_delete_is_remembered()
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rebuild = Rebuild::from_nothing(dir.path(), CLUSTER, 3, NOW).unwrap();
+        rebuild.recover(Seen::default()).unwrap();
+        rebuild.recall(vec![forgotten(2, 30)]).unwrap();
+        let one = rebuild.register(&node(1), SessionEpoch(5)).unwrap();
+        rebuild
+            .holds(one, &[held(1, 0), held(2, 0), held(3, 0)])
+            .unwrap();
+        // Told of when its file had come back.
+        rebuild.recall(vec![forgotten(3, 30)]).unwrap();
+        let two = rebuild.register(&node(2), SessionEpoch(5)).unwrap();
+        rebuild.holds(two, &[held(1, 20)]).unwrap();
+        let summary = rebuild.finish().unwrap();
+        assert_eq!((summary.files, summary.tombstones), (1, 0));
+        let view = open_offline(&dir.path().join(DATABASE), 1 << 20).unwrap();
+        super::super::audit::audit(&view);
+        let replicas = view.file(&hash(1)).unwrap().unwrap().replicas;
+        let generations: Vec<u64> = replicas.iter().map(|held| held.generation.0).collect();
+        assert_eq!(generations, [0, 20]);
+        // Nothing of them is deleted.
+        assert_eq!(view.counts().unwrap().foreign_replicas, 2);
+        assert_eq!(view.counts().unwrap().commands, 0);
+    }
+
+    #[test]
     fn i08_a_rebuild_that_broke_off_leaves_no_database() {
         let dir = tempfile::tempdir().unwrap();
         let mut rebuild = Rebuild::from_nothing(dir.path(), CLUSTER, 3, NOW).unwrap();

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::Batch;
 use super::codec;
+use super::counters::Counters;
 use super::tables::{DELETE_MARKERS, Frame, META, META_LOADED, META_RECOVERY, ViewError};
 use super::view::{View, guarded};
 use crate::mutation::{MutationError, Reply};
@@ -135,9 +136,13 @@ impl Batch<'_> {
     ) -> Result<(), MutationError> {
         self.touch();
         self.tables.meta.remove(META_LOADED)?;
-        let from = self
-            .oldest_open_write()?
-            .unwrap_or(Generation(self.counters.next_generation));
+        let next = self.counters.next_generation;
+        let from = match self.oldest_open_write()? {
+            Some(oldest) => oldest,
+            // Nothing at all is known: replicas whose generation nobody knows are of what is lost, too.
+            None if next == Counters::default().next_generation => Generation(0),
+            None => Generation(next),
+        };
         let newest = self.counters.next_generation.max(generation.0);
         let leap = LEAP.saturating_add(now_ms.saturating_mul(HANDED_OUT_PER_MS));
         self.counters.next_generation = newest.saturating_add(leap);
@@ -210,7 +215,7 @@ impl Batch<'_> {
         let mut learned = false;
         for delete in deletes {
             if recovery.is_lost(delete.marker) {
-                learned |= self.recall(delete)?;
+                learned |= self.recall(&delete.hash, delete.generation)?;
                 self.delete_again(delete, now_ms)?;
             }
         }
@@ -222,17 +227,35 @@ impl Batch<'_> {
         Ok(Reply::Done)
     }
 
-    fn recall(&mut self, delete: &RememberedDelete) -> Result<bool, MutationError> {
+    /// A client deletes a file up to `generation`. Where metadata was restored, a node that is away may hold a replica of it from
+    /// the time that was lost: it would make the file anew once the tombstone is gone, and that waits only for the nodes on
+    /// record.
+    pub fn remember_delete(
+        &mut self,
+        hash: &ContentHash,
+        generation: Generation,
+    ) -> Result<(), MutationError> {
+        if Recovery::read(&self.tables.meta)?.is_some() {
+            self.recall(hash, generation)?;
+        }
+        Ok(())
+    }
+
+    fn recall(
+        &mut self,
+        hash: &ContentHash,
+        generation: Generation,
+    ) -> Result<bool, MutationError> {
         if self
-            .recalled(&delete.hash)?
-            .is_some_and(|known| known >= delete.generation)
+            .recalled(hash)?
+            .is_some_and(|known| known >= generation)
         {
             return Ok(false);
         }
-        let frame = codec::encode("recalled delete", &delete.generation)?;
+        let frame = codec::encode("recalled delete", &generation)?;
         self.tables
             .recalled_deletes
-            .insert(delete.hash.as_bytes(), frame.as_slice())?;
+            .insert(hash.as_bytes(), frame.as_slice())?;
         Ok(true)
     }
 
@@ -252,7 +275,13 @@ impl Batch<'_> {
         if newest > delete.generation {
             return Ok(());
         }
-        let holders: Vec<NodeIndex> = record.replicas.iter().map(|replica| replica.node).collect();
+        // Whether the delete meant a replica of an unknown generation nobody knows: that is left alone.
+        let (known, unknown): (Vec<&Replica>, Vec<&Replica>) = record
+            .replicas
+            .iter()
+            .partition(|replica| replica.generation.0 != 0);
+        let holders: Vec<NodeIndex> = known.iter().map(|replica| replica.node).collect();
+        self.counters.foreign_replicas += u64::try_from(unknown.len()).unwrap_or(0);
         self.replace_file(&delete.hash, Some(&record), None)?;
         self.bury(&delete.hash, delete.generation, &holders, now_ms)
     }
@@ -285,6 +314,9 @@ impl Batch<'_> {
         if let Some(deleted) = self.recalled(&hash)?
             && deleted >= generation
         {
+            if generation.0 == 0 {
+                return Ok(false);
+            }
             self.bury(&hash, deleted, &[node], now_ms)?;
             return Ok(true);
         }

@@ -276,6 +276,28 @@ fn i08_a_delete_that_is_remembered_late_takes_back_what_came_back_meanwhile() {
 }
 
 #[test]
+fn i03_a_file_that_came_back_and_is_deleted_again_stays_deleted_whoever_was_away() {
+    let mut fixture = restored();
+    fixture.added(1, 9, 3);
+    fixture.delete(9);
+    fixture.confirm_all(1);
+    assert_eq!((fixture.file(9), fixture.buried(9)), (None, None));
+    fixture.added(3, 9, 3);
+    assert_eq!(fixture.file(9), None);
+    assert_eq!(fixture.deletes(3), [(hash(9), generation(3))]);
+
+    // The same where nobody who was there had it, and it was uploaded anew.
+    let mut fixture = restored();
+    let anew = fixture.upload(9, &[1, 2]);
+    fixture.delete(9);
+    fixture.confirm_all(1);
+    fixture.confirm_all(2);
+    fixture.added(3, 9, 3);
+    assert_eq!(fixture.file(9), None);
+    assert_eq!(fixture.deletes(3), [(hash(9), anew)]);
+}
+
+#[test]
 fn i04_a_reupload_after_the_remembered_delete_survives_in_either_order() {
     let mut fixture = restored();
     fixture.apply(recall(1, 1, 4)).unwrap();
