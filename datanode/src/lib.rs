@@ -11,6 +11,8 @@ mod config;
 mod copy;
 mod datanode;
 mod delete_log;
+#[cfg(test)]
+mod fixture;
 mod identity;
 mod index;
 mod inventory;

@@ -119,6 +119,11 @@ impl Scrubber {
             return Ok(RETRY);
         }
         let now_ms = self.node.environment.clock.now_ms();
+        if self.position.began_ms > now_ms {
+            // The clock was ahead when the pass began: waiting for it to be there again could take years.
+            self.position.began_ms = now_ms;
+            self.note_begin();
+        }
         if self.position.complete {
             let rest = self.schedule.rest(self.position.began_ms, now_ms);
             if !rest.is_zero() {

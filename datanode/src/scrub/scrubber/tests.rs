@@ -1,16 +1,9 @@
 use super::*;
 
-use std::path::Path;
-
 use richardstore_proto::Generation;
-use richardstore_runtime::{Environment, ManualClock, Offload};
-use tokio_util::sync::CancellationToken;
+use richardstore_runtime::ManualClock;
 
-use crate::config::DatanodeConfig;
-use crate::identity::Identity;
-use crate::membership::Membership;
-use crate::memory::Memory;
-use crate::volume::Volume;
+use crate::fixture::start;
 
 const INTERVAL: Duration = Duration::from_secs(1000);
 const LIMIT: u64 = 1 << 20;
@@ -19,32 +12,6 @@ struct Bench {
     directory: tempfile::TempDir,
     clock: Arc<ManualClock>,
     node: Arc<Node>,
-}
-
-fn start(directory: &Path, clock: &Arc<ManualClock>) -> Arc<Node> {
-    let config = DatanodeConfig {
-        headroom_bytes: 0,
-        ..DatanodeConfig::new(directory, "127.0.0.1:0", "127.0.0.1:1")
-    };
-    let environment = Environment {
-        clock: clock.clone(),
-        offload: Offload::Inline,
-        ..Environment::system()
-    };
-    let volume = Volume::open(&config, environment.entropy.clone()).unwrap();
-    volume.rebuild(&CancellationToken::new()).unwrap();
-    let identity = Identity::begin_session(directory, environment.entropy.as_ref()).unwrap();
-    let membership = Membership::new(directory.to_owned(), identity);
-    let memory = Memory::open(directory).unwrap();
-    let address = "127.0.0.1:1".to_owned();
-    Arc::new(Node::new(
-        config,
-        environment,
-        address,
-        Arc::new(volume),
-        membership,
-        Arc::new(memory),
-    ))
 }
 
 impl Bench {
@@ -170,6 +137,19 @@ async fn i05_the_position_survives_a_restart_and_so_does_the_rest_after_a_pass()
     bench.clock.advance_ms(500_000);
     scrubber.advance().await.unwrap();
     assert!(!scrubber.position.complete && scrubber.charged > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i05_a_pass_that_a_clock_ahead_began_does_not_put_off_the_next_one() {
+    let bench = Bench::new();
+    bench.put(&[1; 1000]);
+    let mut scrubber = bench.scrubber().await;
+    pass(&mut scrubber).await;
+    scrubber.position.began_ms += 3 * 24 * 3_600_000;
+    assert_eq!(scrubber.advance().await.unwrap(), INTERVAL / 2);
+    bench.clock.advance_ms(500_000);
+    scrubber.advance().await.unwrap();
+    assert_eq!(scrubber.position.began_ms, 1_500_000, "the next one began");
 }
 
 #[tokio::test(start_paused = true)]
