@@ -4,8 +4,9 @@
 //! is what keeps the file deleted (I8). It is a log and not in the index, which is a cache.
 //!
 //! `deletes/NUMBER.log` are segments of frames of one size, each with a checksum. A segment has its room on disk from the
-//! start, so that deletes still work where the disk is full. A frame that is torn ends its segment: it was never answered.
-//! Segments go as a whole once everything in them is known to every copy of the metadata that is kept.
+//! start, so that deletes still work where the disk is full. A frame that is torn or damaged is left out, and those behind it
+//! count: whatever has a frame was ordered by the namenode, answered or not. Damage before the last frame is no torn append, and
+//! is told of. Segments go as a whole once everything in them is known to every copy of the metadata that is kept.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -25,6 +26,7 @@ const FRAMES_A_SEGMENT: usize = 5_000;
 /// The log of one datanode.
 pub(crate) struct DeleteLog {
     directory: PathBuf,
+    damaged: usize,
     segments: Mutex<Segments>,
 }
 
@@ -47,22 +49,27 @@ impl DeleteLog {
     /// Opens the log in `directory`, or makes one. What a crash left half written is cut off.
     pub fn open(directory: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
-        let mut closed = BTreeMap::new();
+        let (mut closed, mut damaged) = (BTreeMap::new(), 0);
         for entry in fs::read_dir(&directory)? {
             let path = entry?.path();
             let Some(number) = number_of(&path) else {
                 continue;
             };
             let mut newest = Generation(0);
-            let frames = read_segment(&path, &mut |delete| {
+            let found = read_segment(&path, &mut |delete| {
                 newest = newest.max(delete.marker);
                 ControlFlow::Continue(())
             })?;
-            if frames == 0 {
+            if found.damaged > 0 {
+                let (path, frames) = (path.display(), found.damaged);
+                tracing::error!(%path, frames, "deletes that were remembered cannot be read any more");
+                damaged += found.damaged;
+            }
+            if found.frames == 0 {
                 fs::remove_file(&path)?;
                 continue;
             }
-            let whole = u64::try_from(frames * FRAME_BYTES).unwrap_or(u64::MAX);
+            let whole = u64::try_from(found.frames * FRAME_BYTES).unwrap_or(u64::MAX);
             if fs::metadata(&path)?.len() != whole {
                 let file = File::options().write(true).open(&path)?;
                 file.set_len(whole)?;
@@ -72,6 +79,7 @@ impl DeleteLog {
         }
         let log = Self {
             directory,
+            damaged,
             segments: Mutex::new(Segments {
                 current: None,
                 next_number: closed.last_key_value().map_or(1, |(number, _)| number + 1),
@@ -135,6 +143,11 @@ impl DeleteLog {
             segments.closed.remove(&number);
         }
         Ok(())
+    }
+
+    /// Deletes that could not be read when the log was opened.
+    pub fn damaged(&self) -> usize {
+        self.damaged
     }
 
     /// Hands every delete to `visit`, in the order in which they came, until it breaks off.
@@ -207,26 +220,40 @@ fn append_to(segment: &mut Segment, deletes: &[RememberedDelete]) -> io::Result<
     Ok(())
 }
 
-/// Hands the deletes of a segment to `visit`, and returns how many there are before the first that is none.
+/// What a segment consists of.
+#[derive(Debug, Clone, Copy, Default)]
+struct Found {
+    /// Frames up to the last that is a delete.
+    frames: usize,
+    /// Those of them that are none.
+    damaged: usize,
+}
+
+/// Hands the deletes of a segment to `visit`.
 fn read_segment(
     path: &Path,
     visit: &mut dyn FnMut(RememberedDelete) -> ControlFlow<()>,
-) -> io::Result<usize> {
+) -> io::Result<Found> {
     let mut input = BufReader::with_capacity(64 << 10, File::open(path)?);
     let mut frame = [0; FRAME_BYTES];
-    let mut frames = 0;
+    let mut found = Found::default();
+    // Perhaps damage, perhaps the end.
+    let mut none = 0;
     loop {
         match input.read_exact(&mut frame) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(frames),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(found),
             Err(error) => return Err(error),
         }
         let Some(delete) = decode(&frame) else {
-            return Ok(frames);
+            none += 1;
+            continue;
         };
-        frames += 1;
+        found.frames += none + 1;
+        found.damaged += none;
+        none = 0;
         if visit(delete).is_break() {
-            return Ok(frames);
+            return Ok(found);
         }
     }
 }
@@ -302,24 +329,47 @@ mod tests {
         assert_eq!(markers(&open(&directory)), [1, 2, 3, 4, 5, 6]);
     }
 
+    /// Three deletes of which one is damaged, in its first `bytes` bytes.
+    fn damaged(directory: &tempfile::TempDir, frame: usize, bytes: usize) -> DeleteLog {
+        let log = open(directory);
+        log.append(&[delete(1), delete(2), delete(3)]).unwrap();
+        let path = log.path(1);
+        drop(log);
+        let mut content = fs::read(&path).unwrap();
+        let from = frame * FRAME_BYTES;
+        let torn = &mut content[from..from + bytes];
+        torn.iter_mut().for_each(|byte| *byte ^= 0x55);
+        fs::write(&path, &content).unwrap();
+        open(directory)
+    }
+
     #[test]
     fn i08_a_torn_tail_is_cut_and_never_believed() {
-        for cut in 0..=2 * FRAME_BYTES {
+        for bytes in 1..=FRAME_BYTES {
             let directory = tempfile::tempdir().unwrap();
-            let log = open(&directory);
-            log.append(&[delete(1), delete(2), delete(3)]).unwrap();
-            let path = log.path(1);
-            drop(log);
-            let mut bytes = fs::read(&path).unwrap();
-            // A crash that tore the second frame, while the third had reached the disk.
-            let torn = FRAME_BYTES..(2 * FRAME_BYTES).min(FRAME_BYTES + 1 + cut);
-            bytes[torn].iter_mut().for_each(|byte| *byte ^= 0x55);
-            fs::write(&path, &bytes).unwrap();
-            let log = open(&directory);
-            assert_eq!(markers(&log), [1]);
+            let log = damaged(&directory, 2, bytes);
+            assert_eq!((markers(&log), log.damaged()), (vec![1, 2], 0));
             log.append(&[delete(4)]).unwrap();
             drop(log);
-            assert_eq!(markers(&open(&directory)), [1, 4]);
+            assert_eq!(markers(&open(&directory)), [1, 2, 4]);
+        }
+    }
+
+    #[test]
+    fn i08_a_damaged_frame_costs_no_other_and_is_told_of() {
+        for frame in 0..2 {
+            for bytes in [1, FRAME_BYTES / 2, FRAME_BYTES] {
+                let directory = tempfile::tempdir().unwrap();
+                let log = damaged(&directory, frame, bytes);
+                let mut left = vec![1, 2, 3];
+                left.remove(frame);
+                assert_eq!((markers(&log), log.damaged()), (left.clone(), 1));
+                log.append(&[delete(4)]).unwrap();
+                drop(log);
+                left.push(4);
+                let log = open(&directory);
+                assert_eq!((markers(&log), log.damaged()), (left, 1));
+            }
         }
     }
 

@@ -60,6 +60,7 @@ impl DataNodeInventory for InventoryService {
             contents,
             newest: Generation(0),
             replicas: 0,
+            deletes: 0,
         };
         node.tasks.spawn(async move {
             let told = offload.run(move || teller.tell()).await;
@@ -85,19 +86,27 @@ struct Teller {
     contents: bool,
     newest: Generation,
     replicas: u64,
+    deletes: u64,
 }
 
 impl Teller {
     fn tell(mut self) -> Result<(), StoreError> {
         let identity = self.identity();
-        if self.send(Part::Identity(identity)).is_break() {
-            return Ok(());
+        // After a part that did not get away there is no end: a list with a gap must not look whole.
+        if self.send(Part::Identity(identity)).is_break()
+            || self.tell_deletes()?.is_break()
+            || self.tell_replicas()?.is_break()
+        {
+            return Err(StoreError::new(
+                ErrorCode::Unavailable,
+                "the list was broken off",
+            ));
         }
-        self.tell_deletes()?;
-        self.tell_replicas()?;
         let _ = self.send(Part::End(wire::InventoryEnd {
             newest_generation: self.newest.0,
             replicas: self.replicas,
+            deletes: self.deletes,
+            damaged_deletes: u64::try_from(self.node.memory.damaged_deletes()).unwrap_or(u64::MAX),
         }));
         Ok(())
     }
@@ -118,11 +127,13 @@ impl Teller {
         }
     }
 
-    fn tell_deletes(&mut self) -> Result<(), StoreError> {
+    fn tell_deletes(&mut self) -> Result<ControlFlow<()>, StoreError> {
         let node = self.node.clone();
         let mut page = Vec::new();
+        let mut flow = ControlFlow::Continue(());
         let read = node.memory.visit_deletes(&mut |delete| {
             self.newest = self.newest.max(delete.generation).max(delete.marker);
+            self.deletes += 1;
             if self.contents {
                 page.push(delete.into());
             }
@@ -130,18 +141,20 @@ impl Teller {
                 return ControlFlow::Continue(());
             }
             let deletes = std::mem::take(&mut page);
-            self.send(Part::Deletes(wire::RememberedDeletes { deletes }))
+            flow = self.send(Part::Deletes(wire::RememberedDeletes { deletes }));
+            flow
         });
         read.map_err(|error| StoreError::new(ErrorCode::Internal, error.to_string()))?;
-        if !page.is_empty() {
-            let _ = self.send(Part::Deletes(wire::RememberedDeletes { deletes: page }));
+        if flow.is_continue() && !page.is_empty() {
+            flow = self.send(Part::Deletes(wire::RememberedDeletes { deletes: page }));
         }
-        Ok(())
+        Ok(flow)
     }
 
-    fn tell_replicas(&mut self) -> Result<(), StoreError> {
+    fn tell_replicas(&mut self) -> Result<ControlFlow<()>, StoreError> {
         let node = self.node.clone();
         let mut page = Vec::new();
+        let mut flow = ControlFlow::Continue(());
         node.volume.walk(&mut |meta| {
             self.newest = self.newest.max(meta.generation);
             self.replicas += 1;
@@ -157,12 +170,13 @@ impl Teller {
                 return ControlFlow::Continue(());
             }
             let replicas = std::mem::take(&mut page);
-            self.send(Part::Replicas(wire::HeldReplicas { replicas }))
+            flow = self.send(Part::Replicas(wire::HeldReplicas { replicas }));
+            flow
         })?;
-        if !page.is_empty() {
-            let _ = self.send(Part::Replicas(wire::HeldReplicas { replicas: page }));
+        if flow.is_continue() && !page.is_empty() {
+            flow = self.send(Part::Replicas(wire::HeldReplicas { replicas: page }));
         }
-        Ok(())
+        Ok(flow)
     }
 
     /// Waits until there is room. Breaks when the reader is gone or the datanode stops.
@@ -184,5 +198,62 @@ impl Teller {
             true => ControlFlow::Continue(()),
             false => ControlFlow::Break(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::start;
+    use richardstore_runtime::ManualClock;
+
+    /// How a list ends and what a reader gets, who begins to read too late where the datanode stops.
+    async fn told(stops: bool) -> (Result<(), StoreError>, Vec<Part>) {
+        let directory = tempfile::tempdir().unwrap();
+        let node = start(directory.path(), &ManualClock::at(1));
+        let mut writer = node.volume.writer(0).unwrap();
+        writer.write(b"one").unwrap();
+        let prepared = writer.finish().unwrap();
+        node.volume.publish(prepared, Generation(1)).unwrap();
+        if stops {
+            node.tasks.stopping().cancel();
+        }
+        let (parts, mut received) = mpsc::channel(1);
+        let teller = Teller {
+            node,
+            parts,
+            contents: true,
+            newest: Generation(0),
+            replicas: 0,
+            deletes: 0,
+        };
+        let telling = tokio::task::spawn_blocking(move || teller.tell());
+        if stops {
+            // Only now there is room again.
+            let ended = telling.await.unwrap();
+            let mut parts = Vec::new();
+            while let Some(part) = received.recv().await {
+                parts.extend(part.unwrap().part);
+            }
+            return (ended, parts);
+        }
+        let mut parts = Vec::new();
+        while let Some(part) = received.recv().await {
+            parts.extend(part.unwrap().part);
+        }
+        (telling.await.unwrap(), parts)
+    }
+
+    #[tokio::test]
+    async fn i08_a_list_that_was_broken_off_has_no_end_and_ends_with_an_error() {
+        let (ended, parts) = told(false).await;
+        ended.unwrap();
+        assert!(matches!(
+            &parts[..],
+            [Part::Identity(_), Part::Replicas(_), Part::End(end)] if end.replicas == 1
+        ));
+        let (ended, parts) = told(true).await;
+        assert_eq!(ended.unwrap_err().code, ErrorCode::Unavailable);
+        assert!(matches!(&parts[..], [Part::Identity(_)]));
     }
 }

@@ -81,6 +81,11 @@ impl Memory {
         }
     }
 
+    /// See [`DeleteLog::damaged`].
+    pub fn damaged_deletes(&self) -> usize {
+        self.deletes.damaged()
+    }
+
     /// See [`DeleteLog::visit`].
     pub fn visit_deletes(
         &self,

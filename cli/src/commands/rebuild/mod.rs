@@ -102,7 +102,17 @@ async fn rebuild(arguments: &RebuildArguments, output: Output) -> Result<()> {
     block_in_place(|| rebuild.recover(seen))?;
     for node in &told {
         let telling = tell(&channels, node, &mut rebuild).await;
-        telling.with_context(|| format!("datanode {}", node.address))?;
+        let damaged = telling.with_context(|| format!("datanode {}", node.address))?;
+        if damaged > 0 {
+            output.error(
+                &format!(
+                    "datanode {} cannot read {damaged} of the deletes that it remembered: where no other datanode remembers them, \
+                     such a file may be back",
+                    node.address
+                ),
+                0,
+            );
+        }
     }
     let summary = block_in_place(|| rebuild.finish())?;
     let _ = std::fs::remove_file(arguments.dir.join(FETCHED));

@@ -80,26 +80,54 @@ pub async fn ask(channels: &Channels, address: &str) -> Result<Told> {
     })
 }
 
-/// Takes in what a datanode remembers and holds.
-pub async fn tell(channels: &Channels, told: &Told, rebuild: &mut Rebuild) -> Result<()> {
+/// Takes in what a datanode remembers and holds. Returns how many deletes it remembered and cannot read any more.
+pub async fn tell(channels: &Channels, told: &Told, rebuild: &mut Rebuild) -> Result<u64> {
+    let mut came = Came::default();
     let index = block_in_place(|| rebuild.register(&told.node, told.session))?;
     let mut parts = inventory(channels, &told.address, true).await?;
     loop {
         match next(&mut parts).await? {
             Some(Part::Identity(_)) => {}
             Some(Part::Deletes(page)) => {
+                came.deletes += page.deletes.len();
                 let deletes = page.deletes.into_iter().map(RememberedDelete::try_from);
                 let deletes = deletes.collect::<Result<Vec<_>, _>>()?;
                 block_in_place(|| rebuild.recall(deletes))?;
             }
             Some(Part::Replicas(page)) => {
+                came.replicas += page.replicas.len();
                 let replicas = page.replicas.iter().map(held);
                 let replicas = replicas.collect::<Result<Vec<_>>>()?;
                 block_in_place(|| rebuild.holds(index, &replicas))?;
             }
-            Some(Part::End(_)) => return Ok(()),
+            Some(Part::End(end)) => {
+                came.check(&end)?;
+                return Ok(end.damaged_deletes);
+            }
             None => bail!("the list broke off"),
         }
+    }
+}
+
+/// What came of a list.
+#[derive(Debug, Default)]
+struct Came {
+    deletes: usize,
+    replicas: usize,
+}
+
+impl Came {
+    /// A list with a gap must not pass for the whole: what is missing would be taken for what is not there.
+    fn check(&self, end: &wire::InventoryEnd) -> Result<()> {
+        for (what, came, told) in [
+            ("deletes", self.deletes, end.deletes),
+            ("replicas", self.replicas, end.replicas),
+        ] {
+            if u64::try_from(came)? < told {
+                bail!("the list has a gap: {came} {what} came of {told}");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -168,4 +196,22 @@ async fn next(parts: &mut Streaming<wire::InventoryPart>) -> Result<Option<Part>
 
 fn refused(status: Status) -> StoreError {
     StoreError::from(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i08_a_list_with_a_gap_is_not_whole() {
+        let end = wire::InventoryEnd {
+            newest_generation: 9,
+            replicas: 3,
+            deletes: 2,
+            damaged_deletes: 0,
+        };
+        let check = |deletes, replicas| Came { deletes, replicas }.check(&end).is_ok();
+        assert!(check(2, 3));
+        assert!(!check(1, 3) && !check(2, 2) && !check(0, 0));
+    }
 }
