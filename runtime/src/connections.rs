@@ -3,7 +3,7 @@
 //! A connection is a stranger until its first bytes have come. Where every place is taken, the stranger that came first
 //! makes room for a newcomer; peers that speak are never put out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -23,6 +23,8 @@ struct Table {
     open: usize,
     /// By age.
     strangers: BTreeMap<u64, CancellationToken>,
+    /// Told to go, but still in their places.
+    leaving: BTreeSet<u64>,
 }
 
 impl Connections {
@@ -50,7 +52,11 @@ impl Connections {
     fn try_place(&self, all: &CancellationToken) -> Option<Place> {
         let mut table = self.lock();
         if table.open >= self.max {
-            if let Some((_, stranger)) = table.strangers.pop_first() {
+            // One for each newcomer: a newcomer may look again before the one that it put out has gone.
+            if table.leaving.is_empty()
+                && let Some((id, stranger)) = table.strangers.pop_first()
+            {
+                table.leaving.insert(id);
                 stranger.cancel();
             }
             return None;
@@ -97,6 +103,7 @@ impl Drop for Place {
         let mut table = self.connections.lock();
         table.open -= 1;
         table.strangers.remove(&self.id);
+        table.leaving.remove(&self.id);
         drop(table);
         // One newcomer waits at most: connections are accepted one after the other.
         self.connections.ended.notify_one();
@@ -130,5 +137,28 @@ mod tests {
         connections.place(&all).await;
         assert_eq!(connections.lock().open, 1);
         assert!(connections.lock().strangers.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn i11_a_newcomer_puts_out_one_stranger_however_often_it_looks() {
+        let (connections, all) = (Connections::new(2), CancellationToken::new());
+        let gone = connections.place(&all).await;
+        let first = connections.place(&all).await;
+        // Nobody waits for this place, so that the next who waits is woken at once.
+        drop(gone);
+        let second = connections.place(&all).await;
+        let newcomer = connections.place(&all);
+        tokio::pin!(newcomer);
+        let waited = tokio::time::timeout(Duration::from_secs(1), &mut newcomer).await;
+        assert!(waited.is_err(), "nobody has left yet");
+        assert!(first.cut().is_cancelled());
+        assert!(!second.cut().is_cancelled());
+        drop(first);
+        let third = newcomer.await;
+        third.greeted();
+        assert!(!second.cut().is_cancelled());
+        // The next one is put out as ever.
+        let waited = tokio::time::timeout(Duration::from_secs(1), connections.place(&all)).await;
+        assert!(waited.is_err() && second.cut().is_cancelled());
     }
 }
