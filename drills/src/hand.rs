@@ -2,7 +2,7 @@
 //!
 //! It cannot hurt what is not a drill's. A replica is damaged only where its hash is that of a canary, which the hand
 //! computes itself from the seed it is given: there is no seed for a file of somebody else. A directory is wiped only by someone
-//! who can name its cluster. A disk is filled up only where it is small enough to be a node's own.
+//! who can name its cluster. A disk is filled up only where a node's directory is on it, and it is small enough to be the node's own.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -146,13 +146,7 @@ impl Hand {
     /// # Errors
     /// When the directory is not that of a node of this cluster, or something in it cannot be removed.
     pub fn wipe(&self, cluster: &str) -> Result<()> {
-        let datanode = self.directory.join(DATANODE_IDENTITY);
-        let namenode = self.directory.join(NAMENODE_IDENTITY);
-        let kept = [datanode, namenode].into_iter().find(|path| path.exists());
-        let identity = kept.with_context(|| {
-            let directory = self.directory.display();
-            format!("{directory} is not the directory of a node that has joined a cluster")
-        })?;
+        let identity = self.identity()?;
         let ours = cluster_of(&identity)?;
         if ours != cluster {
             bail!(
@@ -190,8 +184,9 @@ impl Hand {
     /// Takes up all room on the disk of this directory.
     ///
     /// # Errors
-    /// When the disk is too large for that, or cannot be filled.
+    /// When the directory is not that of a node, the disk is too large for that, or it cannot be filled.
     pub fn fill(&self) -> Result<()> {
+        self.identity()?;
         if let Some(obstacle) = self.fill_obstacle()? {
             bail!("{obstacle}");
         }
@@ -224,6 +219,16 @@ impl Hand {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
+    }
+
+    /// The file that says whose directory this is.
+    fn identity(&self) -> Result<PathBuf> {
+        let names = [DATANODE_IDENTITY, NAMENODE_IDENTITY];
+        let mut paths = names.map(|name| self.directory.join(name)).into_iter();
+        paths.find(|path| path.exists()).with_context(|| {
+            let directory = self.directory.display();
+            format!("{directory} is not the directory of a node that has joined a cluster")
+        })
     }
 
     /// Where the replica of `hash` lies, whatever the layout: below directories whose names spell its digits.
@@ -326,6 +331,14 @@ mod tests {
         assert!(directory.path().join(DATANODE_IDENTITY).exists());
         let empty = tempfile::tempdir().unwrap();
         assert!(Hand::new(empty.path()).wipe("c").is_err());
+    }
+
+    #[test]
+    fn only_the_disk_of_a_node_is_filled_up() {
+        let stranger = tempfile::tempdir().unwrap();
+        let refused = Hand::new(stranger.path()).fill().unwrap_err();
+        assert!(refused.to_string().contains("not the directory of a node"));
+        assert!(!stranger.path().join(FILLER).exists());
     }
 
     #[test]
