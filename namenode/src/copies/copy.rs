@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use richardstore_proto::{ContentHash, Generation, MetadataCopy, NamenodeEpoch};
 use sha2::{Digest, Sha256};
 
-use crate::metadata::{DumpError, DumpSummary, View, ViewError, read_summary, verify_dump};
+use crate::metadata::{DumpError, DumpSummary, Room, View, ViewError, read_summary, verify_dump};
 
 const TEMPORARY: &str = "copy.new";
 const ENDING: &str = ".ndjson";
 const BUFFER_BYTES: usize = 256 << 10;
+/// Bytes written between two looks at how full the disk is.
+const LOOK_EVERY_BYTES: u64 = 4 << 20;
 
 /// Why there is no copy.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +22,16 @@ pub enum CopyError {
     /// The metadata cannot be read.
     #[error(transparent)]
     View(#[from] ViewError),
+    /// The room is the database's.
+    #[error(
+        "the disk has {available_bytes} bytes left, and {reserve_bytes} stay free for the database: no copy is written"
+    )]
+    NoRoom {
+        /// Bytes left.
+        available_bytes: u64,
+        /// Bytes that are to stay free.
+        reserve_bytes: u64,
+    },
     /// The disk or the permissions.
     #[error("{path}: {source}")]
     Io {
@@ -56,15 +68,23 @@ pub struct KeptCopy {
 }
 
 impl KeptCopy {
-    /// Writes everything in `view` to `directory`, reads it back and checks it, and only then gives it its name.
-    pub fn write(view: &View, directory: &Path, taken_ms: u64) -> Result<Self, CopyError> {
+    /// Writes everything in `view` to `directory`, reads it back and checks it, and only then gives it its name. It leaves alone
+    /// what `room` is to keep free; it will be of about `expected_bytes`.
+    pub fn write(
+        view: &View,
+        directory: &Path,
+        taken_ms: u64,
+        room: &Room,
+        expected_bytes: u64,
+    ) -> Result<Self, CopyError> {
+        check_room(room, expected_bytes)?;
         let temporary = directory.join(TEMPORARY);
         let failed = |source| CopyError::Io {
             path: temporary.clone(),
             source,
         };
         fs::create_dir_all(directory).map_err(failed)?;
-        let written = write_dump(view, &temporary)
+        let written = write_dump(view, &temporary, room)
             .and_then(|(hash, size)| Ok((hash, size, read_back(&temporary, hash)?)));
         let (hash, size, summary) = written.inspect_err(|_| {
             // The room is the database's. What cannot be removed is written over by the next copy.
@@ -129,8 +149,18 @@ fn parse_name(path: &Path) -> Option<(u64, ContentHash)> {
     Some((taken_ms.parse().ok()?, hash.parse().ok()?))
 }
 
+fn check_room(room: &Room, needed_bytes: u64) -> Result<(), CopyError> {
+    match room.lacks(needed_bytes) {
+        None => Ok(()),
+        Some(available_bytes) => Err(CopyError::NoRoom {
+            available_bytes,
+            reserve_bytes: room.reserve_bytes(),
+        }),
+    }
+}
+
 /// Hash and size of what was written and synced.
-fn write_dump(view: &View, path: &Path) -> Result<(ContentHash, u64), CopyError> {
+fn write_dump(view: &View, path: &Path, room: &Room) -> Result<(ContentHash, u64), CopyError> {
     let failed = |source| CopyError::Io {
         path: path.to_owned(),
         source,
@@ -138,11 +168,16 @@ fn write_dump(view: &View, path: &Path) -> Result<(ContentHash, u64), CopyError>
     let file = File::create(path).map_err(failed)?;
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
     let (mut hasher, mut size) = (Sha256::new(), 0u64);
-    let mut written = Ok(());
+    let (mut written, mut looked_at) = (Ok(()), 0);
     view.dump_all(&mut |line| {
         written = out
             .write_all(line.as_bytes())
-            .and_then(|()| out.write_all(b"\n"));
+            .and_then(|()| out.write_all(b"\n"))
+            .map_err(failed);
+        if size >= looked_at + LOOK_EVERY_BYTES && written.is_ok() {
+            looked_at = size;
+            written = check_room(room, 0);
+        }
         hasher.update(line.as_bytes());
         hasher.update(b"\n");
         size += u64::try_from(line.len())
@@ -153,7 +188,7 @@ fn write_dump(view: &View, path: &Path) -> Result<(ContentHash, u64), CopyError>
             Err(_) => ControlFlow::Break(()),
         }
     })?;
-    written.map_err(failed)?;
+    written?;
     let file = out
         .into_inner()
         .map_err(|error| failed(error.into_error()))?;

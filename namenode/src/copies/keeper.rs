@@ -10,7 +10,7 @@ use richardstore_proto::{Generation, MetadataCopy};
 
 use super::copy::{CopyError, KeptCopy};
 use super::shelf::CopyShelf;
-use crate::metadata::ViewError;
+use crate::metadata::{Room, ViewError};
 use crate::shared::Shared;
 use crate::ticker::Ticks;
 
@@ -183,10 +183,13 @@ pub async fn take_copy(shared: &Shared) -> Result<KeptCopy, CopyError> {
     let _turn = copies.taking.lock().await;
     let view = shared.metadata.view()?;
     let (directory, taken_ms) = (copies.directory.clone(), shared.wall_ms());
+    let room = Room::of(shared.config.dir.clone(), shared.config.reserve_bytes);
+    // As large as the last one, as far as anybody knows.
+    let expected_bytes = copies.kept().last().map_or(0, |newest| newest.copy.size);
     let writing = shared
         .environment
         .offload
-        .run(move || KeptCopy::write(&view, &directory, taken_ms));
+        .run(move || KeptCopy::write(&view, &directory, taken_ms, &room, expected_bytes));
     let copy = writing
         .await
         .map_err(|error| CopyError::Lost(error.to_string()))??;

@@ -64,7 +64,7 @@ pub use offline::open_offline;
 pub use open::{COPIES, OpenError};
 pub use rebuild::{HeldReplica, Rebuild, Seen};
 pub use repair_view::{RepairUnderWay, WalkedFiles};
-pub use room::Tight;
+pub use room::{Room, Tight};
 pub use tables::ViewError;
 pub use upgrade::{KeptCopy, Upgrade, UpgradeError, UpgradeStatus};
 pub use view::View;

@@ -15,7 +15,7 @@ use crate::mutation::{Mutation, MutationError};
 type Measure = Box<dyn Fn() -> io::Result<u64> + Send + Sync>;
 
 /// The disk of one database.
-pub(super) struct Room {
+pub struct Room {
     reserve_bytes: u64,
     measure: Measure,
 }
@@ -83,18 +83,35 @@ impl Room {
         }
     }
 
+    /// Bytes left, where `needed_bytes` more would not leave the reserve free. A disk that does not say how full it is counts as
+    /// having room.
+    pub fn lacks(&self, needed_bytes: u64) -> Option<u64> {
+        let available_bytes = self.available()?;
+        let wanted_bytes = self.reserve_bytes.saturating_add(needed_bytes);
+        (available_bytes < wanted_bytes).then_some(available_bytes)
+    }
+
+    /// Bytes that are to stay free.
+    pub fn reserve_bytes(&self) -> u64 {
+        self.reserve_bytes
+    }
+
     /// `None` while there is enough. A disk that does not say how full it is counts as having room.
     pub fn tight(&self) -> Option<Tight> {
-        if self.reserve_bytes == 0 {
-            return None;
-        }
-        let available_bytes = (self.measure)()
-            .inspect_err(|error| tracing::warn!(%error, "the disk does not say how full it is"))
-            .ok()?;
+        let available_bytes = self.available()?;
         (available_bytes < self.reserve_bytes).then_some(Tight {
             available_bytes,
             reserve_bytes: self.reserve_bytes,
         })
+    }
+
+    fn available(&self) -> Option<u64> {
+        if self.reserve_bytes == 0 {
+            return None;
+        }
+        (self.measure)()
+            .inspect_err(|error| tracing::warn!(%error, "the disk does not say how full it is"))
+            .ok()
     }
 
     /// For each of `mutations` why it is not applied now, if it is not.

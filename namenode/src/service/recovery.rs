@@ -46,6 +46,7 @@ impl NameNodeRecovery for RecoveryService {
                 CopyError::View(_) | CopyError::Changed { .. } | CopyError::Hash(_) => {
                     ErrorCode::Internal
                 }
+                CopyError::NoRoom { .. } => ErrorCode::StorageFull,
                 CopyError::Io { .. } | CopyError::Lost(_) => ErrorCode::Unavailable,
             };
             StoreError::new(code, error.to_string())

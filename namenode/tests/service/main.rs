@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
+mod copies;
 mod decommission;
 mod events;
 mod fixture;
