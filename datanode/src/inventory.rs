@@ -5,6 +5,7 @@
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::Stream;
 use richardstore_proto::wire::data_node_inventory_server::DataNodeInventory;
@@ -20,6 +21,10 @@ use crate::node::Node;
 
 /// Records in one message.
 const PAGE: usize = 4096;
+/// Replicas walked between two messages, at most: a reader must see that the walk gets on, where there is little to tell, too.
+const WALKED_UNHEARD: usize = 256;
+/// The longest time between two messages while the walk gets on.
+const SILENCE: Duration = Duration::from_secs(5);
 /// Messages that wait for the reader.
 const PAGES_AHEAD: usize = 2;
 
@@ -61,6 +66,7 @@ impl DataNodeInventory for InventoryService {
             newest: Generation(0),
             replicas: 0,
             deletes: 0,
+            heard_at: Instant::now(),
         };
         node.tasks.spawn(async move {
             let told = offload.run(move || teller.tell()).await;
@@ -87,6 +93,8 @@ struct Teller {
     newest: Generation,
     replicas: u64,
     deletes: u64,
+    /// When the reader was told something last.
+    heard_at: Instant,
 }
 
 impl Teller {
@@ -153,11 +161,12 @@ impl Teller {
 
     fn tell_replicas(&mut self) -> Result<ControlFlow<()>, StoreError> {
         let node = self.node.clone();
-        let mut page = Vec::new();
+        let (mut page, mut walked) = (Vec::new(), 0);
         let mut flow = ControlFlow::Continue(());
         node.volume.walk(&mut |meta| {
             self.newest = self.newest.max(meta.generation);
             self.replicas += 1;
+            walked += 1;
             if self.contents {
                 page.push(wire::HeldReplica {
                     hash: to_bytes(meta.hash.as_bytes()),
@@ -166,9 +175,12 @@ impl Teller {
                     generation: meta.generation.0,
                 });
             }
-            if page.len() < PAGE {
+            let unheard = !self.contents && walked >= WALKED_UNHEARD;
+            if page.len() < PAGE && !unheard && self.heard_at.elapsed() < SILENCE {
                 return ControlFlow::Continue(());
             }
+            (walked, self.heard_at) = (0, Instant::now());
+            // Where the reader wants no contents it is an empty one.
             let replicas = std::mem::take(&mut page);
             flow = self.send(Part::Replicas(wire::HeldReplicas { replicas }));
             flow

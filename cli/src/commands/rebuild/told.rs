@@ -20,7 +20,8 @@ use tokio::task::block_in_place;
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
-/// A datanode that says nothing for so long is given up. It walks its whole directory before the end.
+/// A datanode that says nothing for so long is given up. It walks its whole directory before the end, and says now and then
+/// that it gets on.
 const SILENCE: Duration = Duration::from_secs(600);
 /// For a namenode to answer, where there is one.
 const NAMENODE_LIMIT: Duration = Duration::from_secs(3);
