@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::GatewayConfig;
 use crate::connection::Connections;
+use crate::event_feed::EventFeed;
 use crate::history::History;
 use crate::metrics::Metrics;
 
@@ -24,6 +25,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// Open connections.
     pub(crate) connections: Connections,
+    /// What happens in the cluster.
+    pub(crate) events: EventFeed,
     /// Places for those who listen to the events.
     pub(crate) listeners: Arc<Semaphore>,
     /// Cancelled when responses without an end have to end.
@@ -45,6 +48,7 @@ impl App {
             config,
             metrics,
             connections,
+            events: EventFeed::default(),
             listeners: Arc::new(Semaphore::new(MAX_LISTENERS)),
             stopping,
             history: Mutex::default(),

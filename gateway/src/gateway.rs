@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::config::GatewayConfig;
 use crate::connection::{ConnectionSettings, Connections, accept_connections};
+use crate::event_feed::run_event_feed;
 use crate::metrics::Metrics;
 use crate::router;
 use crate::sampler::run_sampler;
@@ -63,6 +64,7 @@ impl Gateway {
         let app = Arc::new(app);
         let router = router::build(app.clone())?;
         let (listener, address) = listen_tcp(listen).await?;
+        tasks.spawn(run_event_feed(app.clone(), tasks.stopping()));
         tasks.spawn(run_sampler(app, environment.clock, tasks.stopping()));
         tasks.spawn(accept_connections(
             listener,

@@ -11,6 +11,7 @@ mod assets;
 mod body;
 mod config;
 mod connection;
+mod event_feed;
 mod gateway;
 mod headers;
 mod history;

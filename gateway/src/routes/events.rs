@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
-use futures_util::stream::BoxStream;
-use futures_util::{FutureExt, Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use http::HeaderMap;
-use richardstore_client::{ClientError, EventBatch, EventPosition};
+use richardstore_client::EventPosition;
 use richardstore_proto::ErrorCode;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
@@ -19,10 +18,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::parameters::QueryOf;
 use crate::api_error::ApiError;
 use crate::app::App;
+use crate::event_feed::{EventFeedReceiver, Excerpt};
 
 /// A listener that has gone is noticed when this cannot be written.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Before a namenode that did not answer is asked again, and before a browser comes back to a gateway that went away.
+/// Before a browser comes back to a gateway that went away.
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Deserialize)]
@@ -34,18 +34,11 @@ type Messages = Pin<Box<dyn Stream<Item = Result<Message, Infallible>> + Send>>;
 
 /// One listener.
 struct Listener {
-    app: Arc<App>,
+    feed: EventFeedReceiver,
     after: Option<EventPosition>,
-    upstream: Upstream,
+    /// What it was told of the namenode last: whether it answers.
+    connected: Option<bool>,
     _place: OwnedSemaphorePermit,
-}
-
-enum Upstream {
-    /// To be asked now.
-    New,
-    /// Did not answer; the listener knows it.
-    Away,
-    Connected(BoxStream<'static, Result<EventBatch, ClientError>>),
 }
 
 /// `GET /events`
@@ -72,12 +65,12 @@ pub(crate) async fn follow(
     })?;
     let stopping = app.stopping.clone();
     let listener = Listener {
-        app,
+        feed: app.events.listen(),
         after,
-        upstream: Upstream::New,
+        connected: None,
         _place: place,
     };
-    let messages = stream::unfold(listener, |listener| listener.next().map(Some)).flatten();
+    let messages = stream::unfold(listener, Listener::next).flatten();
     // A stream without an end would hold up the gateway's own.
     let messages: Messages = Box::pin(messages.take_until(stopping.cancelled_owned()));
     Ok(Sse::new(messages).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
@@ -87,47 +80,38 @@ impl Listener {
     /// The next messages. Never ends by itself: a namenode that is away is waited for.
     async fn next(
         mut self,
-    ) -> (
+    ) -> Option<(
         impl Stream<Item = Result<Message, Infallible>> + use<>,
         Self,
-    ) {
-        let messages = match self.upstream {
-            Upstream::New => self.connect().await,
-            Upstream::Away => {
-                tokio::time::sleep(PAUSE).await;
-                self.connect().await
+    )> {
+        loop {
+            let (connected, excerpt) = {
+                let feed = self.feed.borrow_and_update();
+                (feed.connected, feed.behind(self.after))
+            };
+            let mut messages = Vec::new();
+            if connected != self.connected {
+                self.connected = connected;
+                messages.push(match connected {
+                    Some(true) => Message::default().event("back").retry(PAUSE).data(""),
+                    _ => Message::default().event("away").data(""),
+                });
             }
-            Upstream::Connected(ref mut batches) => match batches.next().await {
-                Some(Ok(batch)) => self.passed_on(batch),
-                Some(Err(_)) | None => self.away(),
-            },
-        };
-        (stream::iter(messages.into_iter().map(Ok)), self)
-    }
-
-    async fn connect(&mut self) -> Vec<Message> {
-        let was_away = matches!(self.upstream, Upstream::Away);
-        match self.app.client.follow(self.after).await {
-            Ok(batches) => {
-                self.upstream = Upstream::Connected(batches.boxed());
-                vec![Message::default().event("back").retry(PAUSE).data("")]
+            self.pass_on(excerpt, &mut messages);
+            if !messages.is_empty() {
+                return Some((stream::iter(messages.into_iter().map(Ok)), self));
             }
-            Err(_) if was_away => Vec::new(),
-            Err(_) => self.away(),
+            self.feed.changed().await.ok()?;
         }
     }
 
-    fn away(&mut self) -> Vec<Message> {
-        self.upstream = Upstream::Away;
-        vec![Message::default().event("away").data("")]
-    }
-
-    fn passed_on(&mut self, batch: EventBatch) -> Vec<Message> {
-        let gap = batch.gap.then(|| Message::default().event("gap").data(""));
-        let mut messages: Vec<Message> = gap.into_iter().collect();
-        for event in batch.events {
+    fn pass_on(&mut self, excerpt: Excerpt, messages: &mut Vec<Message>) {
+        if excerpt.gap {
+            messages.push(Message::default().event("gap").data(""));
+        }
+        for event in excerpt.events {
             let position = EventPosition {
-                epoch: batch.epoch,
+                epoch: excerpt.epoch,
                 sequence: event.sequence,
             };
             self.after = Some(position);
@@ -137,6 +121,5 @@ impl Listener {
                 Err(error) => tracing::error!(%error, "an event cannot be written as JSON"),
             }
         }
-        messages
     }
 }

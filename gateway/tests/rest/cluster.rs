@@ -47,6 +47,8 @@ pub struct State {
     pub nodes_live: u32,
     pub nodes_dead: u32,
     pub request_ids: Vec<String>,
+    /// Streams of events that were asked for.
+    pub follows: usize,
     /// Counted by the start 7 of a namenode.
     pub events: Vec<wire::EventKind>,
 }
@@ -184,6 +186,7 @@ impl EventLog for Roles {
         request: Request<wire::FollowRequest>,
     ) -> Answer<Parts<wire::FollowResponse>> {
         let request = request.into_inner();
+        self.state().follows += 1;
         let same_start = request.epoch == EPOCH;
         let first = if same_start { request.sequence } else { 0 };
         let mut gap = !same_start && request.epoch != 0;

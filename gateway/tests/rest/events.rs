@@ -90,3 +90,17 @@ async fn i11_listeners_have_a_limit_and_do_not_hold_up_a_stop() {
     let stopped = timeout(limit, served.gateway.stop(PATIENCE)).await;
     stopped.expect("listeners end with the gateway");
 }
+
+#[tokio::test]
+async fn i11_a_gateway_takes_one_place_at_the_namenode_whatever_the_number_of_its_listeners() {
+    let served = Served::start().await;
+    let mut listeners = Vec::new();
+    for _ in 0..40 {
+        listeners.push(listen(&served, "/events", &[]).await);
+    }
+    served.cluster.tell(wire::EventKind::NodeStale);
+    for listener in &mut listeners {
+        read_until(listener, "node_stale").await;
+    }
+    assert_eq!(served.cluster.state().follows, 1);
+}
