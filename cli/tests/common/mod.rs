@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod cluster;
+pub mod networked;
 pub mod strace;
 pub mod workload;
 
