@@ -1,5 +1,6 @@
 //! [`Strace`]: system calls of a running process that fail, as those of a failing disk do.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
@@ -35,10 +36,32 @@ impl Strace {
     /// From when this returns, `calls` (names joined by commas) of `process` do what `how` says: `error=EIO`,
     /// `delay_enter=100000`. Those that meet it are written to `log`.
     pub async fn attach(process: &Process, calls: &str, how: &str, log: &Path) -> Self {
+        Self::attach_with(process, calls, how, log, &[]).await
+    }
+
+    /// As [`Strace::attach`], but only those calls that are about the file at `path`.
+    pub async fn attach_to_file(
+        process: &Process,
+        path: &Path,
+        calls: &str,
+        how: &str,
+        log: &Path,
+    ) -> Self {
+        Self::attach_with(process, calls, how, log, &["-P".as_ref(), path.as_os_str()]).await
+    }
+
+    async fn attach_with(
+        process: &Process,
+        calls: &str,
+        how: &str,
+        log: &Path,
+        more: &[&OsStr],
+    ) -> Self {
         let pid = process.id().unwrap();
         let tracer = Command::new("strace")
             .args(["-f", "-p", &pid.to_string(), "-o"])
             .arg(log)
+            .args(more)
             .args(["-e", &format!("trace={calls}")])
             .args(["-e", &format!("inject={calls}:{how}")])
             .stdin(Stdio::null())
