@@ -5,7 +5,9 @@
 //! exists at a time.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Changes of one batch at most: bounds how long the first of the next one waits.
 const MAX_BATCH: usize = 256;

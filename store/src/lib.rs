@@ -24,6 +24,8 @@ mod disk;
 #[cfg(test)]
 mod durability_tests;
 mod error;
+#[cfg(explored)]
+mod explored;
 mod format;
 mod hasher;
 mod layout;
@@ -39,6 +41,7 @@ mod sidecar;
 mod space;
 mod store;
 mod suspects;
+mod sync;
 mod temp;
 mod tree;
 mod verify;
@@ -47,6 +50,8 @@ mod walk;
 mod writer;
 
 pub use error::{OpenError, ReadError, WriteError};
+#[cfg(explored)]
+pub use explored::open_explored;
 pub use hasher::{ContentDigest, ContentHasher};
 pub use layout::{Depth, Layout, LayoutError};
 pub use quarantine::QuarantineOutcome;

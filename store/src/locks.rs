@@ -2,9 +2,11 @@
 //! waits for a shared sync does not hold up an unrelated file.
 
 use std::collections::HashSet;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use richardstore_proto::ContentHash;
+
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Only bounds how many threads meet at one mutex for an instant; it has no influence on who waits for whom.
 const SHARDS: usize = 64;
