@@ -9,6 +9,7 @@ mod console;
 mod downloads;
 mod events;
 mod files;
+mod fuzz;
 mod hostile;
 mod http;
 mod service;

@@ -226,12 +226,56 @@ fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
     use proptest::prelude::{any, prop, proptest};
+    use richardstore_fuzz::{fuzz, mutated_of};
     use richardstore_proto::{JournalId, NodeId, Sequence, SessionEpoch};
 
     use super::super::counters::Counters;
     use crate::record::{CommandRecordAction, NodeAdmin, ParkedReplica, TombstoneHolder};
 
     const HASH: ContentHash = ContentHash::new([7; 32]);
+
+    /// Bytes that are framed as they are, so that behind a right checksum there is a wrong record.
+    struct Raw(Vec<u8>);
+
+    impl Serialize for Raw {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::SerializeTuple;
+            let mut tuple = serializer.serialize_tuple(self.0.len())?;
+            for byte in &self.0 {
+                tuple.serialize_element(byte)?;
+            }
+            tuple.end()
+        }
+    }
+
+    fn decode_as_everything(bytes: &[u8]) {
+        let _ = decode_file(&HASH, bytes);
+        let _ = decode_node(NodeIndex(1), bytes);
+        let _ = decode_tombstone(&HASH, bytes);
+        let _ = decode_command((1, 1), bytes);
+        let _ = decode_write(Generation(1), bytes);
+        let _ = decode_digest((1, 1), bytes);
+        let _ = decode::<Counters>("counters", bytes);
+        let _ = decode::<richardstore_proto::ClusterId>("cluster", bytes);
+        let _ = decode::<u32>("schema", bytes);
+    }
+
+    #[test]
+    fn no_frame_makes_a_record_panic() {
+        let records = prop::sample::select(vec![encode_file(&HASH, &file()).unwrap()]);
+        let random = prop::collection::vec(any::<u8>(), 0..300);
+        let bytes = proptest::prop_oneof![mutated_of(records), random];
+        fuzz("frames of records", 4_000, &bytes, |bytes| {
+            decode_as_everything(&bytes);
+            // Without its old envelope, in a new one whose checksum holds.
+            let payload = bytes
+                .get(1..bytes.len().saturating_sub(4))
+                .unwrap_or_default();
+            for version in [VERSION, TOMBSTONE_VERSION] {
+                decode_as_everything(&frame::encode(version, &Raw(payload.to_vec())).unwrap());
+            }
+        });
+    }
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()

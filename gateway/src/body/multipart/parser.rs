@@ -220,6 +220,7 @@ impl MultipartParser {
 mod tests {
     use super::*;
     use proptest::prelude::{any, prop, proptest};
+    use richardstore_fuzz::fuzz;
 
     const BODY: &str = "--b\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nhi\r\n--b \t\r\n\
         Content-Disposition: form-data; name=\"file\"; filename=\"x\"\r\n\r\n\r\n--not\r\n\r\n--b--\r\nepilogue";
@@ -314,6 +315,87 @@ mod tests {
             panic!("no data");
         };
         assert_eq!((data.as_ptr(), data.len()), (start, 100_000));
+    }
+
+    /// The same language, read in the simplest way: with all of the body at hand. `None` is an error of any kind.
+    fn reference(boundary: &str, body: &[u8]) -> Option<Parts> {
+        fn find(text: &[u8], word: &[u8]) -> Option<usize> {
+            text.windows(word.len()).position(|window| window == word)
+        }
+        let delimiter = format!("\r\n--{boundary}").into_bytes();
+        let body = [b"\r\n", body].concat();
+        let start = find(&body, &delimiter).filter(|at| *at <= MAX_PREAMBLE_BYTES)?;
+        let mut rest = &body[start + delimiter.len()..];
+        let mut parts = Parts::new();
+        loop {
+            if rest.starts_with(b"--") {
+                return Some(parts);
+            }
+            let blanks = rest.iter().take_while(|byte| b" \t".contains(byte)).count();
+            rest = &rest[blanks..];
+            if blanks > MAX_PADDING_BYTES || !rest.starts_with(b"\r\n") || parts.len() == MAX_PARTS
+            {
+                return None;
+            }
+            let head = find(rest, b"\r\n\r\n").filter(|at| *at + 4 <= MAX_HEAD_BYTES)?;
+            let name = PartHead::parse(&rest[..head])?.name;
+            rest = &rest[head + 4..];
+            let end = find(rest, &delimiter)?;
+            parts.push((name, rest[..end].to_vec()));
+            rest = &rest[end + delimiter.len()..];
+        }
+    }
+
+    #[test]
+    fn any_body_in_any_chunks_is_read_as_the_reference_reads_it() {
+        let words: Vec<&[u8]> = vec![
+            b"\r\n",
+            b"--b",
+            b"\r\n--b",
+            b"\r\n--b\r\n",
+            b"--b--",
+            b"--",
+            b"-",
+            b"\r",
+            b"\n",
+            b" ",
+            b"\t",
+            b"x",
+            b"\r\n\r\n",
+            b":",
+            b"Content-Disposition: form-data; name=\"file\"\r\n\r\n",
+            b"\r\n--bx",
+            b"\xff",
+            b"b",
+        ];
+        let body = prop::collection::vec(prop::sample::select(words), 0..24);
+        let cases = (
+            body,
+            any::<bool>(),
+            prop::collection::vec(1_usize..20, 1..12),
+        );
+        fuzz(
+            "forms against a reference",
+            6_000,
+            &cases,
+            |(words, begun, cuts)| {
+                let mut body = words.concat();
+                if begun {
+                    body.splice(0..0, b"--b\r\n".iter().copied());
+                }
+                let mut chunks = Vec::new();
+                let mut rest = &body[..];
+                for cut in cuts.iter().cycle() {
+                    if rest.is_empty() {
+                        break;
+                    }
+                    let (chunk, after) = rest.split_at((*cut).min(rest.len()));
+                    chunks.push(chunk);
+                    rest = after;
+                }
+                assert_eq!(parse("b", chunks).ok(), reference("b", &body), "{body:?}");
+            },
+        );
     }
 
     proptest! {

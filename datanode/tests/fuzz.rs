@@ -1,0 +1,137 @@
+//! The datanode's calls with messages that mean nothing: nothing panics, nothing is left behind, and no file outside of the store is
+//! touched (FAULTS 45).
+
+// Clippy takes only #[test] functions for tests; the helpers around them may panic as well.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::panic;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use common::fake_namenode::FakeNamenode;
+use common::node::TestNode;
+use common::until;
+use common::writes::{connect, content, put, read};
+use prost::Message;
+use richardstore_fuzz::{fuzz, message, mutated_of};
+use richardstore_proto::wire;
+use richardstore_proto::wire::data_node_admin_client::DataNodeAdminClient;
+use richardstore_proto::wire::data_node_inventory_client::DataNodeInventoryClient;
+use richardstore_runtime::{Channels, tcp_dial};
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+/// No call takes longer.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A panic behind a call would only look like a broken connection.
+fn count_panics() -> Arc<AtomicU64> {
+    let count = Arc::new(AtomicU64::new(0));
+    let (counter, before) = (count.clone(), panic::take_hook());
+    panic::set_hook(Box::new(move |info| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        before(info);
+    }));
+    count
+}
+
+/// Every file below `directory` that is not the index's.
+fn files(directory: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut waiting = vec![directory.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+            let (path, is_index) = (entry.path(), entry.file_name() == "index");
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && is_index => {}
+                Ok(kind) if kind.is_dir() => waiting.push(path),
+                _ => drop(found.insert(path)),
+            }
+        }
+    }
+    found
+}
+
+async fn call_all(node: &TestNode, messages: &[Vec<u8>]) {
+    let mut client = connect(node);
+    let parts = messages
+        .iter()
+        .filter_map(|bytes| wire::WriteFileRequestPart::decode(&bytes[..]).ok());
+    let parts: Vec<_> = parts.collect();
+    let written = timeout(LIMIT, client.write_file(tokio_stream::iter(parts))).await;
+    // Nothing that has no trailer with the right hash is a file.
+    assert!(written.expect("an answer").is_err());
+    let channel = Channels::new(tcp_dial()).get(&node.address()).unwrap();
+    let mut admin = DataNodeAdminClient::new(channel.clone());
+    let mut inventory = DataNodeInventoryClient::new(channel);
+    for bytes in messages {
+        if let Ok(request) = wire::ReadReplicaRequest::decode(&bytes[..]) {
+            let answer = timeout(LIMIT, client.read_file(request)).await;
+            drop(answer.expect("an answer"));
+        }
+        if let Ok(request) = wire::CopyFileRequest::decode(&bytes[..]) {
+            let answer = timeout(LIMIT, client.copy_file(request)).await;
+            assert!(answer.expect("an answer").is_err());
+        }
+        if let Ok(request) = wire::ProveReplicaRequest::decode(&bytes[..]) {
+            let answer = timeout(LIMIT, admin.prove_replica(request)).await;
+            drop(answer.expect("an answer"));
+        }
+        if let Ok(request) = wire::InventoryRequest::decode(&bytes[..]) {
+            let answer = timeout(LIMIT, inventory.inventory(request)).await;
+            drop(answer.expect("an answer"));
+        }
+    }
+}
+
+/// Bytes of a part of a write: a header, a chunk or a trailer of what another message says.
+fn parts() -> impl proptest::strategy::Strategy<Value = Vec<Vec<u8>>> {
+    use proptest::strategy::Strategy;
+    let part = (1..4_u8, mutated_of(message())).prop_map(|(number, inner)| {
+        let mut bytes = vec![number << 3 | 2];
+        prost::encoding::encode_varint(inner.len() as u64, &mut bytes);
+        bytes.extend_from_slice(&inner);
+        bytes
+    });
+    let any = proptest::prop_oneof![2 => part, 1 => mutated_of(message())];
+    proptest::collection::vec(any, 0..5)
+}
+
+#[test]
+fn i05_no_call_makes_the_datanode_panic_or_leave_its_directory() {
+    let (runtime, panics) = (Runtime::new().unwrap(), count_panics());
+    let (_namenode, node, hash) = runtime.block_on(async {
+        let namenode = FakeNamenode::start().await;
+        let node = TestNode::start(&namenode).await;
+        let hash = put(&node, 1, &content(1, 100_000)).await;
+        (namenode, node, hash)
+    });
+    let before = files(node.directory.path());
+    fuzz("calls to a datanode", 150, &parts(), |messages| {
+        runtime.block_on(call_all(&node, &messages));
+        assert_eq!(panics.load(Ordering::SeqCst), 0);
+    });
+    runtime.block_on(async {
+        let changed = || {
+            let now = files(node.directory.path());
+            before.symmetric_difference(&now).cloned().collect()
+        };
+        let mut left: Vec<PathBuf> = changed();
+        until("nothing of it is left", || {
+            let before = std::mem::replace(&mut left, changed());
+            if before != left {
+                eprintln!("not as it was: {left:?}");
+            }
+            left.is_empty()
+        })
+        .await;
+        let (bytes, ended) = read(&node, &hash, 0, 0).await;
+        assert_eq!((bytes, ended), (content(1, 100_000), Ok(())));
+    });
+}
