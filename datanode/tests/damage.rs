@@ -7,7 +7,7 @@ mod common;
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::fake_namenode::FakeNamenode;
 use common::node::TestNode;
@@ -141,9 +141,16 @@ async fn i05_the_scrub_finds_damage_that_nobody_reads_and_reports_it() {
     node.stop().await;
     node.scrub_interval = Duration::from_millis(40);
     node.restart().await;
+    let began = Instant::now();
     for hash in &damaged {
         reported_as_bad(&namenode, &node, hash).await;
     }
+    println!(
+        "the scrub found {} of {} damaged replicas in {:.1} s",
+        damaged.len(),
+        damaged.len(),
+        began.elapsed().as_secs_f32()
+    );
     namenode.view(node.id(), |view| {
         assert_eq!(view.bad_replicas.len(), damaged.len());
         assert!(!view.bad_replicas.contains(&sound));
