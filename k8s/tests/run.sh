@@ -44,5 +44,5 @@ choose_python
 for overlay in "$here"/../overlays/* "$here/everything"; do
   "${renderer[@]}" "$overlay" >"$tools/rendered/$(basename "$overlay").yaml"
 done
-"$python" "$here/validate.py" "$tools"/rendered/*.yaml "$here/../restore.yaml"
+"$python" "$here/validate.py" "$tools"/rendered/*.yaml "$here/../restore.yaml" "$here/../migrate.yaml"
 RENDERED="$tools/rendered" "$python" "$here/policy_test.py"
