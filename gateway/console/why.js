@@ -21,7 +21,7 @@ export async function whyView(hash) {
 function explanation(why) {
   const lists = LISTS.filter(([field]) => why[field]?.length > 0).map(([field, title]) =>
     element("div", {}, element("dt", {}, title), element("dd", {}, element("ul", {}, why[field].map((line) => element("li", {}, line))))));
-  const deleted = why.deleted_ms ? [element("div", {}, element("dt", {}, "Deleted"), element("dd", {}, moment(why.deleted_ms)))] : [];
+  const deleted = why.deleted_ms ? [element("div", {}, element("dt", {}, why.file ? "Deleted before" : "Deleted"), element("dd", {}, moment(why.deleted_ms)))] : [];
   return [
     element("p", {}, element("span", { class: `badge ${TONES[why.state] ?? "warn"}` }, why.state), " ", why.summary,
       why.file ? [" ", element("a", { href: `#/files/${why.hash}` }, "Details")] : null),

@@ -247,6 +247,12 @@ class HabitsTest(ConsoleCase):
         expect(answer).to_contain_text("it was deleted")
         found = Axe().run(self.page).response["violations"]
         self.assertEqual([item["id"] for item in found if item["impact"] in ("serious", "critical")], [])
+        # Stored again, it has a life before this one.
+        self.cluster.put(path.read_bytes())
+        self.page.get_by_role("button", name="Ask").click()
+        expect(answer).to_contain_text("Deleted before")
+        expect(answer).to_contain_text("and stored again since; 1 datanode has to confirm")
+        expect(answer).to_contain_text("made the file")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,11 @@ def main(binary, folder):
                     shoot(page, f"{view}-{theme}-{size}")
         # The two of the README: what fits on a screen, small enough to be looked at over a slow line.
         page.set_viewport_size({"width": 1180, "height": 940})
+        page.reload()
+        page.goto(f"{cluster.url}/#/files")
+        (cluster.dir / "slides.key").write_bytes(random.Random(2).randbytes(700_000))
+        page.set_input_files("#choose", [cluster.dir / "thesis.pdf", cluster.dir / "slides.key"])
+        expect(page.locator(".upload[data-state=stored], .upload[data-state=known]")).to_have_count(2, timeout=120_000)
         for view, theme in (("files", "light"), ("cluster", "dark")):
             page.emulate_media(color_scheme=theme)
             page.goto(f"{cluster.url}/{views[view]}")
