@@ -43,7 +43,7 @@ impl Asked<'_> {
         let content = Content::new(self.seed, 150_000);
         let hash = content.hash();
         self.oracle.upload_started(&hash, content);
-        let bytes = Bytes::from(content.bytes());
+        let bytes = content.bytes();
         let status = self.ask(Method::POST, "/files", bytes).await;
         match status {
             StatusCode::CREATED => self.oracle.upload_acknowledged(&hash),
@@ -306,8 +306,10 @@ fn a_slow_transfer_that_moves_is_not_cut_and_one_that_stands_still_is() {
         let cluster = Networked::start(network, &[], &flags).await;
         // A file takes 20 s through each of the links: longer than any node waits for one that stands still.
         let slow = [&[CLIENT, GATEWAY], &DATANODES[..]].concat();
-        let how = slow.iter().map(|machine| network.slow(machine, 1_000));
-        let how = how.last().unwrap().unwrap();
+        let how = slow
+            .iter()
+            .map(|machine| network.slow(machine, 1_000).unwrap());
+        let how = how.collect::<Vec<_>>()[0];
         let content = Content::new(1, 2_500_000);
         let began = Instant::now();
         let hash = cluster.http.upload(content).await.unwrap();

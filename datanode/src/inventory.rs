@@ -238,6 +238,7 @@ mod tests {
             newest: Generation(0),
             replicas: 0,
             deletes: 0,
+            heard_at: Instant::now(),
         };
         let telling = tokio::task::spawn_blocking(move || teller.tell());
         if stops {

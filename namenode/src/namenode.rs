@@ -258,7 +258,6 @@ async fn prepare(
         address,
         tasks.clone(),
         soft,
-        now_ms,
     ))
 }
 

@@ -54,7 +54,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Starts the monotonic clock at 0, when the wall clock says `started_wall_ms`.
+    /// Starts the monotonic clock at 0.
     pub fn new(
         metadata: Metadata,
         config: NamenodeConfig,
@@ -63,9 +63,9 @@ impl Shared {
         address: String,
         tasks: Tasks,
         soft: SoftState,
-        started_wall_ms: u64,
     ) -> Self {
         Self {
+            started_wall_ms: environment.clock.now_ms(),
             copies: Copies::new(config.dir.join(COPIES)),
             metadata,
             config,
@@ -78,7 +78,6 @@ impl Shared {
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             soft: Mutex::new(soft),
             started: Instant::now(),
-            started_wall_ms,
             reads: AtomicU64::new(0),
         }
     }
