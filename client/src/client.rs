@@ -11,9 +11,9 @@ use richardstore_runtime::{Environment, Tasks};
 
 use crate::error::{ClientError, SourceError};
 use crate::events::{EventBatch, EventPosition};
-use crate::get::{FirstByteTimes, GetOptions, GetStream};
+use crate::get::{FirstByteTimes, GetOptions, GetStream, LookUps};
 use crate::namenode::NameNode;
-use crate::put::{PutOptions, PutOutcome};
+use crate::put::{Ledger, PutOptions, PutOutcome};
 use crate::status::{ClusterInfo, FilePage, NodeAdminStatus, NodeStatus, SafeModeStatus};
 use crate::wishes::{NodeWish, SafeModeWish};
 
@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) namenode: NameNode,
     pub(crate) environment: Environment,
     pub(crate) tasks: Tasks,
+    pub(crate) ledger: Ledger,
+    pub(crate) look_ups: LookUps,
     pub(crate) read_progress_timeout: Duration,
     pub(crate) write_progress_timeout: Duration,
     pub(crate) first_byte_times: FirstByteTimes,
@@ -62,11 +64,14 @@ impl Client {
     /// A client of the cluster in `config`. Connects on first use.
     pub fn new(config: ClientConfig, environment: Environment) -> Self {
         let namenode = NameNode::new(config.namenode, environment.channels.clone());
+        let tasks = Tasks::new();
         Self {
             shared: Arc::new(Shared {
+                ledger: Ledger::new(&namenode, &tasks),
+                look_ups: LookUps::new(&namenode, &tasks),
                 namenode,
                 environment,
-                tasks: Tasks::new(),
+                tasks,
                 read_progress_timeout: Duration::from_millis(config.read_progress_timeout_ms),
                 write_progress_timeout: Duration::from_millis(config.write_progress_timeout_ms),
                 first_byte_times: FirstByteTimes::default(),
@@ -98,7 +103,7 @@ impl Client {
     /// # Errors
     /// [`ErrorCode::NotFound`](richardstore_proto::ErrorCode::NotFound), or the namenode is away.
     pub async fn locate(&self, hash: &ContentHash) -> Result<FileLocations, ClientError> {
-        self.shared.namenode.locate(hash).await
+        self.shared.look_ups.locate(hash).await
     }
 
     /// Reads `length` bytes of a file from `offset`, to the end with `None` or where the file ends before. Returns when the first

@@ -53,10 +53,17 @@ pub(crate) struct Granted {
 /// An allocation, or the file that is there already.
 #[derive(Debug, Clone)]
 pub(crate) enum Allocated {
-    /// Write it.
-    New(Granted),
+    /// Write them.
+    New(Vec<Granted>),
     /// The declared hash is stored already.
     Existing(FileLocations),
+}
+
+/// A file that is on disks, and who said so.
+#[derive(Debug, Clone)]
+pub(crate) struct Commit {
+    pub(crate) file: FileInfo,
+    pub(crate) nodes: Vec<NodeId>,
 }
 
 /// How a commit ended.
@@ -70,6 +77,15 @@ pub(crate) struct Committed {
     pub(crate) created_ms: u64,
 }
 
+impl Commit {
+    fn request(&self) -> wire::FileCommit {
+        wire::FileCommit {
+            file: Some(self.file.into()),
+            nodes: ids(&self.nodes),
+        }
+    }
+}
+
 impl NameNode {
     pub(crate) fn new(address: String, channels: Channels) -> Self {
         Self { address, channels }
@@ -79,9 +95,14 @@ impl NameNode {
         &self.address
     }
 
-    pub(crate) async fn allocate(&self, wish: &AllocationWish) -> Result<Allocated, ClientError> {
+    /// `count` allocations for writes that wish the same, or the file that is there already.
+    pub(crate) async fn allocate(
+        &self,
+        wish: &AllocationWish,
+        count: usize,
+    ) -> Result<Allocated, ClientError> {
         let request = wire::WriteFileRequest {
-            count: 1,
+            count: u32::try_from(count).unwrap_or(u32::MAX),
             size_hint: wish.size_hint.unwrap_or(0),
             replication: wish.replication.unwrap_or(0),
             declared_hash: wish
@@ -98,14 +119,22 @@ impl NameNode {
                 existing.map_err(self.malformed("WriteFile"))?,
             ));
         }
-        let allocation = self.first_allocation(response.allocations)?;
-        Ok(Allocated::New(Granted {
-            allocation,
-            min_replication: usize::try_from(response.min_replication)
-                .unwrap_or(usize::MAX)
-                .max(1),
-            expires_in_ms: response.expires_in_ms,
-        }))
+        let min_replication = usize::try_from(response.min_replication);
+        let min_replication = min_replication.unwrap_or(usize::MAX).max(1);
+        let granted = response.allocations.into_iter().map(|allocation| {
+            Ok(Granted {
+                allocation: Allocation::try_from(allocation)?,
+                min_replication,
+                expires_in_ms: response.expires_in_ms,
+            })
+        });
+        let granted: Vec<Granted> = granted
+            .collect::<Result<_, WireError>>()
+            .map_err(self.malformed("WriteFile"))?;
+        if granted.len() != count {
+            return Err(self.malformed("WriteFile")(WireError::Value("allocations")));
+        }
+        Ok(Allocated::New(granted))
     }
 
     /// Further targets for a write under way that the nodes in `acknowledged` have on disk.
@@ -142,19 +171,12 @@ impl NameNode {
         Ok(response.unknown.is_empty())
     }
 
-    pub(crate) async fn commit(
-        &self,
-        file: &FileInfo,
-        nodes: &[NodeId],
-    ) -> Result<Committed, ClientError> {
-        let commit = wire::FileCommit {
-            file: Some((*file).into()),
-            nodes: ids(nodes),
-        };
+    pub(crate) async fn commit(&self, commit: Commit) -> Result<Committed, ClientError> {
+        let files = vec![commit.request()];
         // A reply that got lost is no harm: the same generation commits to the same answer again (I10).
         let response = self
             .call(PATIENT, "CommitFiles", |mut client, _| {
-                let files = vec![commit.clone()];
+                let files = files.clone();
                 async move {
                     let mut response = client
                         .commit_files(wire::CommitFilesRequest { files })
@@ -164,12 +186,43 @@ impl NameNode {
                 }
             })
             .await?;
-        let result = response
-            .results
-            .into_iter()
-            .next()
-            .ok_or(WireError::Missing("results"))
-            .map_err(self.malformed("CommitFiles"))?;
+        let result = response.results.into_iter().next();
+        let result = result.ok_or_else(|| self.no_result())?;
+        self.committed(result)
+    }
+
+    /// Each on its own: one that is refused does not hold up the others. One that could not be committed now
+    /// ([`ErrorCode::Unavailable`]) is not tried again here.
+    pub(crate) async fn commit_all(
+        &self,
+        commits: Vec<Commit>,
+    ) -> Vec<Result<Committed, ClientError>> {
+        let files: Vec<_> = commits.iter().map(Commit::request).collect();
+        let response = self
+            .call(PATIENT, "CommitFiles", |mut client, _| {
+                let files = files.clone();
+                async move {
+                    client
+                        .commit_files(wire::CommitFilesRequest { files })
+                        .await
+                }
+            })
+            .await;
+        match response {
+            Ok(response) => {
+                let results = response.results.into_iter().map(Some);
+                let results = results.chain(std::iter::repeat_with(|| None));
+                let results = results.take(commits.len()).map(|result| {
+                    let result = result.ok_or_else(|| self.no_result())?;
+                    self.committed(result)
+                });
+                results.collect()
+            }
+            Err(error) => commits.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    fn committed(&self, result: wire::CommitResult) -> Result<Committed, ClientError> {
         match result.error_code {
             0 => Ok(Committed {
                 created: result.created,
@@ -181,6 +234,10 @@ impl NameNode {
                 result.error,
             ))),
         }
+    }
+
+    fn no_result(&self) -> ClientError {
+        self.malformed("CommitFiles")(WireError::Missing("results"))
     }
 
     pub(crate) async fn abandon(&self, generation: Generation) -> Result<(), ClientError> {
@@ -203,6 +260,56 @@ impl NameNode {
             })
             .await?;
         FileLocations::try_from(response).map_err(self.malformed("ReadFile"))
+    }
+
+    /// Each on its own, from one snapshot that the namenode takes after it was asked.
+    pub(crate) async fn locate_all(
+        &self,
+        hashes: Vec<ContentHash>,
+    ) -> Vec<Result<FileLocations, ClientError>> {
+        const OPERATION: &str = "LocateFiles";
+        if let [hash] = &hashes[..] {
+            return vec![self.locate(hash).await];
+        }
+        let wanted: Vec<Bytes> = hashes
+            .iter()
+            .map(|hash| wire::to_bytes(hash.as_bytes()))
+            .collect();
+        let response = self
+            .call(INTERACTIVE, OPERATION, |mut client, _| {
+                let hashes = wanted.clone();
+                async move {
+                    client
+                        .locate_files(wire::LocateFilesRequest { hashes })
+                        .await
+                }
+            })
+            .await;
+        match response {
+            Ok(response) if response.files.len() == hashes.len() => {
+                let located = response
+                    .files
+                    .into_iter()
+                    .map(|located| self.located(located));
+                located.collect()
+            }
+            Ok(_) => {
+                let error = self.malformed(OPERATION)(WireError::Missing("files"));
+                hashes.iter().map(|_| Err(error.clone())).collect()
+            }
+            Err(error) => hashes.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    fn located(&self, located: wire::LocatedFile) -> Result<FileLocations, ClientError> {
+        match (located.error_code, located.file) {
+            (0, Some(file)) => FileLocations::try_from(file).map_err(self.malformed("LocateFiles")),
+            (0, None) => Err(self.malformed("LocateFiles")(WireError::Missing("file"))),
+            (number, _) => Err(self.failed("LocateFiles")(StoreError::new(
+                ErrorCode::from_number(number),
+                located.error,
+            ))),
+        }
     }
 
     /// Deletes. `true` where the file existed, and also where an earlier try of this same call got no answer: it may have

@@ -40,6 +40,11 @@ pub(crate) const ONCE: Retry = Retry {
 };
 
 impl Retry {
+    /// No call takes longer than this.
+    pub(crate) fn longest(&self) -> Duration {
+        self.give_up_after.saturating_add(self.deadline)
+    }
+
     /// How long to pause before try number `tried + 1`, `elapsed` after the start of the first. `None`: give up.
     fn pause(&self, tried: u32, elapsed: Duration, code: ErrorCode) -> Option<Duration> {
         // Everything else that may help later (safe mode, too few nodes) takes longer than a caller should be held.

@@ -2,6 +2,7 @@
 
 mod first_byte;
 mod hedge;
+mod look_ups;
 mod reader;
 mod replica;
 
@@ -14,6 +15,7 @@ use futures_util::{Stream, stream};
 use richardstore_proto::{ContentHash, FileInfo};
 
 pub(crate) use self::first_byte::FirstByteTimes;
+pub(crate) use self::look_ups::LookUps;
 use self::reader::Reader;
 use self::replica::WantedRange;
 use crate::client::Shared;
@@ -53,7 +55,7 @@ pub(crate) async fn get(
     length: Option<u64>,
     options: GetOptions,
 ) -> Result<GetStream, ClientError> {
-    let located = shared.namenode.locate(hash).await?;
+    let located = shared.look_ups.locate(hash).await?;
     let file = located.file;
     let available = file
         .size

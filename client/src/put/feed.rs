@@ -69,6 +69,23 @@ where
         }
     }
 
+    /// Feeds all bytes and keeps them for [`Feed::replay`], where they are no more than `limit`. `None`: they are more, and
+    /// the rest is still to be fed.
+    ///
+    /// # Errors
+    /// The source's own.
+    pub(crate) async fn gather(
+        &mut self,
+        limit: u64,
+    ) -> Result<Option<ContentDigest>, ClientError> {
+        while self.fed_bytes <= limit {
+            if let Fed::End(digest) = self.next().await? {
+                return Ok(Some(digest));
+            }
+        }
+        Ok(None)
+    }
+
     /// What was fed so far, to send again. `None` where that is too much.
     pub(crate) fn replay(&self) -> Option<Vec<Bytes>> {
         (!self.replay.overflowed).then(|| self.replay.chunks.clone())

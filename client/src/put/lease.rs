@@ -1,13 +1,12 @@
 //! [`Lease`]: an allocation of the namenode's that is renewed while it is held, and given back unless it was committed (I2).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use richardstore_proto::Generation;
+use richardstore_runtime::Tasks;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Shared;
 use crate::namenode::NameNode;
 
 /// A namenode that was away is asked again after this long, so that a restart does not cost a long upload its allocation.
@@ -15,7 +14,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Dropping it gives the allocation back in the background, also when the future of an upload is dropped in the middle.
 pub(crate) struct Lease {
-    shared: Arc<Shared>,
+    namenode: NameNode,
+    tasks: Tasks,
     generation: Generation,
     ended: CancellationToken,
     lost: CancellationToken,
@@ -25,9 +25,15 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// Holds `generation`, which expires in `expires_in_ms` unless it is renewed. Must be called on a runtime.
-    pub(crate) fn hold(shared: &Arc<Shared>, generation: Generation, expires_in_ms: u64) -> Self {
+    pub(crate) fn hold(
+        namenode: &NameNode,
+        tasks: &Tasks,
+        generation: Generation,
+        expires_in_ms: u64,
+    ) -> Self {
         let lease = Self {
-            shared: shared.clone(),
+            namenode: namenode.clone(),
+            tasks: tasks.clone(),
             generation,
             ended: CancellationToken::new(),
             lost: CancellationToken::new(),
@@ -36,8 +42,8 @@ impl Lease {
         };
         // A third, so that two renewals may fail before anything is lost.
         let every = Duration::from_millis((expires_in_ms / 3).max(1));
-        shared.tasks.spawn(renew(
-            shared.namenode.clone(),
+        tasks.spawn(renew(
+            namenode.clone(),
             generation,
             every,
             lease.ended.clone(),
@@ -67,10 +73,10 @@ impl Drop for Lease {
         if self.committed {
             return;
         }
-        let namenode = self.shared.namenode.clone();
+        let namenode = self.namenode.clone();
         let generation = self.generation;
         let _context = self.runtime.enter();
-        self.shared.tasks.spawn(async move {
+        self.tasks.spawn(async move {
             // One that does not arrive is no leak: the namenode expires the allocation.
             if let Err(error) = namenode.abandon(generation).await {
                 tracing::warn!(%generation, %error, "could not abandon a write; it expires by itself");

@@ -3,6 +3,7 @@
 mod chunker;
 mod feed;
 mod lease;
+mod ledger;
 mod pipeline;
 mod replacement;
 
@@ -17,15 +18,21 @@ use richardstore_proto::{
 
 use self::feed::{Fed, Feed};
 use self::lease::Lease;
-use self::pipeline::{PipelineWrite, WriteDescription};
+use self::ledger::Held;
+pub(crate) use self::ledger::Ledger;
+use self::pipeline::{PipelineWrite, WriteDescription, write_whole};
 use self::replacement::{acknowledged_of, are_full, failures};
 use crate::client::Shared;
 use crate::content_hasher::ContentDigest;
 use crate::error::{ClientError, SourceError};
-use crate::namenode::{Allocated, AllocationWish, Granted};
+use crate::namenode::{AllocationWish, Commit, Granted};
 
 /// Pipelines that one upload tries before it gives up.
 const MAX_PIPELINES: usize = 3;
+
+/// A file up to this size is taken from its source as a whole before a datanode hears of it: it costs one message along the
+/// chain, and a source that is slow holds nothing there.
+const WHOLE_BYTES: u64 = 64 << 10;
 
 /// Called with the number of bytes taken from the source so far.
 pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;
@@ -82,6 +89,8 @@ struct Upload<'a, S> {
     shared: &'a Arc<Shared>,
     options: &'a PutOptions,
     feed: Feed<S>,
+    /// What a small file is, once its source has ended.
+    whole: Option<ContentDigest>,
 }
 
 pub(crate) async fn put<S>(
@@ -97,6 +106,7 @@ where
         shared,
         options: &options,
         feed: Feed::new(source, offload, options.progress.clone()),
+        whole: None,
     };
     let mut wish = AllocationWish {
         size_hint: options.size_hint,
@@ -106,18 +116,21 @@ where
     };
     let mut tried = 0;
     let mut broken = None;
+    // A source with a declared hash may not have to be read at all: it comes after the allocation.
+    if options.declared_hash.is_none() {
+        upload.gather().await?;
+    }
     loop {
-        let granted = match (shared.namenode.allocate(&wish).await, broken.take()) {
-            (Ok(Allocated::New(granted)), _) => granted,
-            (Ok(Allocated::Existing(existing)), _) => return Ok(already_stored(&existing)),
+        let (granted, lease) = match (shared.ledger.allocate(&wish).await, broken.take()) {
+            (Ok(Held::New(granted, lease)), _) => (granted, lease),
+            (Ok(Held::Existing(existing)), _) => return Ok(already_stored(&existing)),
             // Without the heads that failed there are too few nodes: why they failed says more, a full disk above all.
             (Err(error), Some(broken)) if error.code() == ErrorCode::InsufficientReplicas => {
                 return Err(broken);
             }
             (Err(error), _) => return Err(error),
         };
-        let generation = granted.allocation.generation;
-        let lease = Lease::hold(shared, generation, granted.expires_in_ms);
+        let generation = lease.generation();
         tried += 1;
         match upload.send(&granted, &lease).await {
             Ok(written) => return upload.complete(&granted, written, lease).await,
@@ -157,8 +170,19 @@ where
             cluster_id: self.shared.cluster_id().await?,
             request_id: self.options.request_id.clone(),
         };
+        self.gather().await?;
         let by_head = |answer| PipelineError::Head(head.clone(), answer);
         let channels = &self.shared.environment.channels;
+        if let (Some(digest), Some(chunks)) = (self.whole, self.feed.replay()) {
+            self.check_declared(&digest)?;
+            let sent = write_whole(channels, (head, rest), &write, chunks, trailer(&digest));
+            let result = sent.await.map_err(by_head)?;
+            return Ok(Written {
+                digest,
+                result,
+                write,
+            });
+        }
         let timeout = self.shared.write_progress_timeout;
         let mut pipeline = PipelineWrite::open(channels, head, rest, &write, timeout)
             .await
@@ -177,17 +201,24 @@ where
             }
         };
         self.check_declared(&digest)?;
-        let trailer = WriteTrailer {
-            hash: digest.hash,
-            blake3_root: digest.blake3_root,
-            size: digest.size,
-        };
-        let result = pipeline.finish(trailer).await.map_err(by_head)?;
+        let result = pipeline.finish(trailer(&digest)).await.map_err(by_head)?;
         Ok(Written {
             digest,
             result,
             write,
         })
+    }
+
+    /// Reads a small file to its end. One that turns out to be larger than it was said to be goes on as a stream.
+    async fn gather(&mut self) -> Result<(), ClientError> {
+        let small = self
+            .options
+            .size_hint
+            .is_some_and(|bytes| bytes <= WHOLE_BYTES);
+        if small && self.whole.is_none() {
+            self.whole = self.feed.gather(WHOLE_BYTES).await?;
+        }
+        Ok(())
     }
 
     /// Before the trailer: a pipeline that is dropped without one publishes nowhere.
@@ -231,7 +262,7 @@ where
             });
         }
         let nodes: Vec<NodeId> = holders.iter().map(|node| node.node_id).collect();
-        let committed = self.shared.namenode.commit(&file, &nodes).await?;
+        let committed = self.shared.ledger.commit(Commit { file, nodes }).await?;
         lease.committed();
         file.created_ms = committed.created_ms;
         if file.replication == 0 {
@@ -260,6 +291,14 @@ where
             operation: "WriteFile",
             problem: WireError::Missing("targets"),
         }
+    }
+}
+
+fn trailer(digest: &ContentDigest) -> WriteTrailer {
+    WriteTrailer {
+        hash: digest.hash,
+        blake3_root: digest.blake3_root,
+        size: digest.size,
     }
 }
 

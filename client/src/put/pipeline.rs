@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream;
 use richardstore_proto::wire::data_node_client::DataNodeClient;
 use richardstore_proto::wire::write_file_request_part::Part;
 use richardstore_proto::wire::{self, MAX_MESSAGE_BYTES};
@@ -125,6 +126,28 @@ impl PipelineWrite {
         permit.send(wire::WriteFileRequestPart { part: Some(part) });
         Ok(())
     }
+}
+
+/// Sends a file whose bytes are all here, in one message after the other without waiting in between. Returns who of the chain has
+/// it.
+///
+/// # Errors
+/// What the head said, or that it took too long.
+pub(crate) async fn write_whole(
+    channels: &Channels,
+    chain: (&DataNodeInfo, &[DataNodeInfo]),
+    write: &WriteDescription,
+    chunks: Vec<Bytes>,
+    trailer: WriteTrailer,
+) -> Result<PipelineResult, StoreError> {
+    let (head, rest) = chain;
+    let mut client = connect(channels, head)?;
+    let parts = std::iter::once(Part::Header(header(rest, write)))
+        .chain(chunks.into_iter().map(Part::Chunk))
+        .chain([Part::Trailer(trailer.into())])
+        .map(|part| wire::WriteFileRequestPart { part: Some(part) });
+    let answer = client.write_file(stream::iter(parts));
+    result_within(answer, answer_limit(1 + rest.len(), trailer.size)).await
 }
 
 /// Has `source`, which holds `file`, copy it to `targets`. Returns who of them has it.

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::fake_cluster::{FakeCluster, PATIENCE, ReadFault, some_bytes, until};
+use crate::fake_cluster::{FakeCluster, PATIENCE, ReadFault, file_info, some_bytes, until};
 use futures_util::StreamExt;
-use richardstore_client::{ClientConfig, ClientError, GetOptions};
+use futures_util::future::join_all;
+use richardstore_client::{Client, ClientConfig, ClientError, GetOptions};
 use richardstore_proto::{ContentHash, ErrorCode};
+use richardstore_runtime::Environment;
 
 const LENGTH: usize = 1_000_003;
 
@@ -206,4 +208,45 @@ async fn a_listing_is_paged_by_the_last_hash() {
         listed.map(|file| file.file.hash).collect::<Vec<_>>(),
         hashes
     );
+}
+
+/// Another gateway has a client of its own, which hears nothing of this delete.
+#[tokio::test]
+async fn i03_a_file_that_was_read_a_moment_ago_is_gone_for_every_client_once_its_delete_is_answered()
+ {
+    let cluster = FakeCluster::start(3).await;
+    let hash = cluster.with_file(&some_bytes(4096));
+    let namenode = cluster.client.namenode().to_owned();
+    let other = Client::new(ClientConfig::new(namenode), Environment::system());
+    let read = || async {
+        let reads = (0..20).map(|_| cluster.client.get(&hash, 0, None, GetOptions::default()));
+        join_all(reads).await
+    };
+    assert!(read().await.iter().all(Result::is_ok));
+    assert!(other.delete(&hash).await.unwrap());
+    // The datanodes still hold it.
+    assert!(cluster.nodes.iter().all(|node| !node.disk().is_empty()));
+    for answer in read().await {
+        assert_eq!(answer.err().unwrap().code(), ErrorCode::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn look_ups_that_share_a_call_each_get_their_own_answer() {
+    let cluster = FakeCluster::start(3).await;
+    let hashes: Vec<_> = (0..80)
+        .map(|size| cluster.with_file(&some_bytes(size)))
+        .collect();
+    let missing = file_info(b"missing").hash;
+    let look_ups = hashes
+        .iter()
+        .chain([&missing])
+        .map(|hash| cluster.client.locate(hash));
+    let answers = join_all(look_ups).await;
+    for (size, (hash, answer)) in hashes.iter().zip(&answers).enumerate() {
+        let file = answer.as_ref().unwrap().file;
+        assert_eq!((file.hash, file.size), (*hash, size as u64));
+    }
+    let last = answers.last().unwrap().as_ref().unwrap_err();
+    assert_eq!(last.code(), ErrorCode::NotFound);
 }

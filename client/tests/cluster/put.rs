@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::fake_cluster::{FakeCluster, WriteFault, file_info, plain, some_bytes, source, until};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use richardstore_client::{ClientError, PutOptions, SourceError};
 use richardstore_proto::ErrorCode;
@@ -48,6 +49,75 @@ async fn i01_an_upload_is_committed_with_all_of_its_chain() {
     assert_eq!(cluster.read(&file.hash).await.unwrap(), bytes);
     let state = cluster.namenode.state();
     assert!(state.open.is_empty() && state.abandoned.is_empty());
+}
+
+/// Of which several share a call to the namenode.
+#[tokio::test]
+async fn i01_small_uploads_at_once_each_get_a_generation_and_a_commit_of_their_own() {
+    let cluster = FakeCluster::start(3).await;
+    let contents: Vec<Bytes> = (0..100).map(|size| some_bytes(1000 + size)).collect();
+    let uploads = contents.iter().map(|bytes| {
+        let options = PutOptions {
+            size_hint: Some(bytes.len() as u64),
+            ..plain()
+        };
+        cluster.client.put(source(bytes), options)
+    });
+    let mut generations = std::collections::BTreeSet::new();
+    for (outcome, bytes) in join_all(uploads).await.into_iter().zip(&contents) {
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.file.hash, file_info(bytes).hash);
+        assert_eq!((outcome.created, outcome.replicas), (true, 3));
+        generations.insert(outcome.file.generation);
+        assert_eq!(cluster.read(&outcome.file.hash).await.unwrap(), *bytes);
+    }
+    assert_eq!(generations.len(), contents.len());
+    let state = cluster.namenode.state();
+    assert!(state.open.is_empty() && state.abandoned.is_empty());
+}
+
+#[tokio::test]
+async fn i02_uploads_that_go_away_while_a_call_is_made_for_them_give_their_generations_back() {
+    let cluster = FakeCluster::start(3).await;
+    let uploads: Vec<_> = (0..60)
+        .map(|size| {
+            let client = cluster.client.clone();
+            let options = PutOptions {
+                size_hint: Some(1),
+                ..plain()
+            };
+            tokio::spawn(async move { client.put(source(&some_bytes(size)), options).await })
+        })
+        .collect();
+    until("a generation", || {
+        cluster.namenode.state().next_generation > 1
+    })
+    .await;
+    for upload in &uploads {
+        upload.abort();
+    }
+    for upload in uploads {
+        drop(upload.await);
+    }
+    until("all generations back", || {
+        let state = cluster.namenode.state();
+        let ended = state.abandoned.len() + state.files.len();
+        state.open.is_empty() && ended as u64 + 1 >= state.next_generation
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_upload_that_is_larger_than_it_was_said_to_be_is_stored_all_the_same() {
+    let cluster = FakeCluster::start(3).await;
+    let bytes = some_bytes(LENGTH);
+    let options = PutOptions {
+        size_hint: Some(10),
+        ..plain()
+    };
+    let outcome = cluster.client.put(source(&bytes), options).await.unwrap();
+    assert_eq!(outcome.file.size, LENGTH as u64);
+    assert_eq!(cluster.read(&outcome.file.hash).await.unwrap(), bytes);
 }
 
 #[tokio::test]

@@ -388,6 +388,13 @@ impl NameNode for Service {
         Err(not_for_datanodes())
     }
 
+    async fn locate_files(
+        &self,
+        _: Request<wire::LocateFilesRequest>,
+    ) -> Result<Response<wire::LocateFilesResponse>, Status> {
+        Err(not_for_datanodes())
+    }
+
     async fn delete_file(
         &self,
         _: Request<wire::DeleteFileRequest>,

@@ -235,14 +235,16 @@ impl NameNode for Roles {
                 ..Default::default()
             }));
         }
-        let generation = state.next_generation;
-        state.next_generation += 1;
-        let allocation = Allocation {
-            generation: Generation(generation),
-            targets: vec![self.node()],
-        };
+        let allocations = (0..request.count).map(|_| {
+            state.next_generation += 1;
+            let allocation = Allocation {
+                generation: Generation(state.next_generation - 1),
+                targets: vec![self.node()],
+            };
+            allocation.into()
+        });
         Ok(Response::new(wire::WriteFileResponse {
-            allocations: vec![allocation.into()],
+            allocations: allocations.collect(),
             existing: None,
             min_replication: 1,
             expires_in_ms: 60_000,
@@ -291,6 +293,29 @@ impl NameNode for Roles {
             StoreError::new(ErrorCode::NotFound, format!("there is no file {hash}"))
         })?;
         Ok(Response::new(self.located(file)))
+    }
+
+    async fn locate_files(
+        &self,
+        request: Request<wire::LocateFilesRequest>,
+    ) -> Answer<wire::LocateFilesResponse> {
+        let state = self.state();
+        let mut files = Vec::new();
+        for hash in request.into_inner().hashes {
+            let found = state.files.get(&hash_field("hashes", &hash)?);
+            files.push(match found {
+                Some((file, _)) => wire::LocatedFile {
+                    file: Some(self.located(*file)),
+                    ..Default::default()
+                },
+                None => wire::LocatedFile {
+                    error_code: ErrorCode::NotFound.number(),
+                    error: "there is no such file".into(),
+                    ..Default::default()
+                },
+            });
+        }
+        Ok(Response::new(wire::LocateFilesResponse { files }))
     }
 
     async fn delete_file(

@@ -1,7 +1,7 @@
 //! What readers and listers ask: where a file is, which files there are, and that one be deleted.
 
 use richardstore_failpoint::failpoint;
-use richardstore_proto::wire::{self, hash_field, optional_hash_field};
+use richardstore_proto::wire::{self, hash_field, list_field, optional_hash_field};
 use richardstore_proto::{ContentHash, ErrorCode, EventKind, StoreError};
 
 use crate::event_log::News;
@@ -13,6 +13,8 @@ use crate::shared::{Shared, offload_failed};
 
 /// Files of one page.
 const MAX_PAGE: usize = 1_000;
+/// Files looked up in one call.
+const MAX_LOCATED: usize = 256;
 /// Replicas named in one page: with many of them a page is shorter, since a message has a limit.
 const MAX_PAGE_REPLICAS: usize = 8_192;
 
@@ -23,9 +25,45 @@ pub async fn read_file(
 ) -> Result<wire::StreamInfo, StoreError> {
     let hash = hash_field("hash", &request.hash)?;
     let record = shared.metadata.view()?.file(&hash)?;
-    let record =
-        record.ok_or_else(|| StoreError::new(ErrorCode::NotFound, format!("no file {hash}")))?;
+    let record = record.ok_or_else(|| not_found(&hash))?;
     Ok(shared.locate(hash, &record).into())
+}
+
+/// The same of several files, from one snapshot that was taken after they were asked for.
+pub async fn locate_files(
+    shared: &Shared,
+    request: wire::LocateFilesRequest,
+) -> Result<wire::LocateFilesResponse, StoreError> {
+    let hashes = list_field("hashes", request.hashes, MAX_LOCATED, |hash| {
+        hash_field("hashes", &hash)
+    })?;
+    let view = shared.metadata.view()?;
+    let located = hashes.into_iter().map(|hash| {
+        let found = match view.file(&hash) {
+            Ok(Some(record)) => Ok(shared.locate(hash, &record)),
+            Ok(None) => Err(not_found(&hash)),
+            // A damaged record is the trouble of its own file alone.
+            Err(error) => Err(error.into()),
+        };
+        match found {
+            Ok(located) => wire::LocatedFile {
+                file: Some(located.into()),
+                ..wire::LocatedFile::default()
+            },
+            Err(error) => wire::LocatedFile {
+                file: None,
+                error_code: error.code.number(),
+                error: error.message,
+            },
+        }
+    });
+    Ok(wire::LocateFilesResponse {
+        files: located.collect(),
+    })
+}
+
+fn not_found(hash: &ContentHash) -> StoreError {
+    StoreError::new(ErrorCode::NotFound, format!("no file {hash}"))
 }
 
 /// Deletes a file. When this has answered it is gone for every reader (I3); the bytes go when the datanodes come by.

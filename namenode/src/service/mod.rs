@@ -100,6 +100,13 @@ impl NameNode for NameNodeService {
         call!(self, request, files::read_file)
     }
 
+    async fn locate_files(
+        &self,
+        request: Request<wire::LocateFilesRequest>,
+    ) -> Result<Response<wire::LocateFilesResponse>, Status> {
+        call!(self, request, files::locate_files)
+    }
+
     async fn delete_file(
         &self,
         request: Request<wire::DeleteFileRequest>,

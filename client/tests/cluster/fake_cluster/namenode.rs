@@ -24,7 +24,7 @@ pub struct FakeNameNode {
 /// What it knows, was asked, and does wrong.
 pub struct State {
     pub files: BTreeMap<ContentHash, (FileInfo, Vec<NodeId>)>,
-    next_generation: u64,
+    pub next_generation: u64,
     /// Allocations that are neither committed nor abandoned.
     pub open: BTreeSet<u64>,
     pub abandoned: Vec<u64>,
@@ -104,6 +104,7 @@ impl FakeNameNode {
         if request.generation == 0 && self.targets(&excluded, needed).len() < needed {
             return Err(StoreError::new(ErrorCode::InsufficientReplicas, "too few nodes").into());
         }
+        let mut more: Vec<wire::Allocation> = Vec::new();
         let allocation = if request.generation > 0 {
             let wanted = usize::try_from(request.targets_wanted).unwrap();
             state.acknowledged = ids(&request.acknowledged_nodes)?;
@@ -112,20 +113,29 @@ impl FakeNameNode {
                 targets: self.targets(&excluded, wanted),
             }
         } else {
-            let generation = state.next_generation;
-            state.next_generation += 1;
-            state.open.insert(generation);
-            Allocation {
-                generation: Generation(generation),
-                targets: self.targets(&excluded, state.chain),
+            let chain = self.targets(&excluded, state.chain);
+            for _ in 1..request.count {
+                more.push(state.allocation(chain.clone()).into());
             }
+            state.allocation(chain)
         };
+        more.push(allocation.into());
         Ok(wire::WriteFileResponse {
-            allocations: vec![allocation.into()],
+            allocations: more,
             existing: None,
             min_replication: state.min_replication,
             expires_in_ms: state.expires_in_ms,
         })
+    }
+
+    fn look_up(&self, hash: &ContentHash) -> Result<FileLocations, StoreError> {
+        let mut state = self.state();
+        state.lookups += 1;
+        let (file, holders) = state
+            .files
+            .get(hash)
+            .ok_or_else(|| StoreError::new(ErrorCode::NotFound, format!("no file {hash}")))?;
+        Ok(self.located(*file, holders))
     }
 
     fn commit(&self, commit: wire::FileCommit) -> Result<wire::CommitResult, Status> {
@@ -152,6 +162,18 @@ impl FakeNameNode {
             return Err(Status::unavailable("killed before the answer"));
         }
         Ok(committed(created, count))
+    }
+}
+
+impl State {
+    fn allocation(&mut self, targets: Vec<DataNodeInfo>) -> Allocation {
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        self.open.insert(generation);
+        Allocation {
+            generation: Generation(generation),
+            targets,
+        }
     }
 }
 
@@ -220,13 +242,28 @@ impl NameNode for FakeNameNode {
 
     async fn read_file(&self, request: Request<wire::ReadFileRequest>) -> Answer<wire::StreamInfo> {
         let hash = hash_field("hash", &request.into_inner().hash)?;
-        let mut state = self.state();
-        state.lookups += 1;
-        let (file, holders) = state
-            .files
-            .get(&hash)
-            .ok_or_else(|| StoreError::new(ErrorCode::NotFound, format!("no file {hash}")))?;
-        Ok(Response::new(self.located(*file, holders).into()))
+        Ok(Response::new(self.look_up(&hash)?.into()))
+    }
+
+    async fn locate_files(
+        &self,
+        request: Request<wire::LocateFilesRequest>,
+    ) -> Answer<wire::LocateFilesResponse> {
+        let mut files = Vec::new();
+        for hash in request.into_inner().hashes {
+            files.push(match self.look_up(&hash_field("hashes", &hash)?) {
+                Ok(located) => wire::LocatedFile {
+                    file: Some(located.into()),
+                    ..Default::default()
+                },
+                Err(error) => wire::LocatedFile {
+                    error_code: error.code.number(),
+                    error: error.message,
+                    ..Default::default()
+                },
+            });
+        }
+        Ok(Response::new(wire::LocateFilesResponse { files }))
     }
 
     async fn delete_file(

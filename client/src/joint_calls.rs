@@ -1,0 +1,197 @@
+//! [`JointCalls`]: what is wanted while a call is under way goes together in the next one.
+//!
+//! Nobody waits for others to come: what is wanted on a quiet client goes at once, alone. Under load one call carries what
+//! came during the one before it, so that the load itself sets the size of the batches. One call is under way at a time.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::BoxFuture;
+use richardstore_runtime::Tasks;
+use tokio::sync::oneshot;
+
+/// Wishes of one call at most; the namenode takes no more allocations at once.
+const MAX_JOINT: usize = 64;
+
+type Call<W, A> = Arc<dyn Fn(Vec<W>) -> BoxFuture<'static, Vec<A>> + Send + Sync>;
+
+/// Carries out wishes `W` and answers each with an `A`. Cheap to clone.
+pub(crate) struct JointCalls<W, A> {
+    tasks: Tasks,
+    call: Call<W, A>,
+    queue: Arc<Mutex<Queue<W, A>>>,
+}
+
+struct Queue<W, A> {
+    waiting: VecDeque<(W, oneshot::Sender<A>)>,
+    calling: bool,
+}
+
+impl<W: Send + 'static, A: Send + 'static> JointCalls<W, A> {
+    /// Wishes are carried out by `call`, in tasks of `tasks`. It gives one answer for each, in the same order.
+    pub(crate) fn new(
+        tasks: &Tasks,
+        call: impl Fn(Vec<W>) -> BoxFuture<'static, Vec<A>> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            tasks: tasks.clone(),
+            call: Arc::new(call),
+            queue: Arc::new(Mutex::new(Queue {
+                waiting: VecDeque::new(),
+                calling: false,
+            })),
+        }
+    }
+
+    /// Has `wish` carried out. `None` where the call was cut off. Dropped before the answer is there, it does not cut the
+    /// call off, which others may share: the answer is dropped in its turn.
+    pub(crate) async fn answer(&self, wish: W) -> Option<A> {
+        let (sender, answer) = oneshot::channel();
+        let begins = {
+            let mut queue = lock(&self.queue);
+            queue.waiting.push_back((wish, sender));
+            !std::mem::replace(&mut queue.calling, true)
+        };
+        if begins {
+            let calling = Calling {
+                queue: self.queue.clone(),
+                ended: false,
+            };
+            self.tasks.spawn(calling.run(self.call.clone()));
+        }
+        answer.await.ok()
+    }
+}
+
+impl<W, A> Clone for JointCalls<W, A> {
+    fn clone(&self) -> Self {
+        Self {
+            tasks: self.tasks.clone(),
+            call: self.call.clone(),
+            queue: self.queue.clone(),
+        }
+    }
+}
+
+/// The task that calls as long as somebody waits.
+struct Calling<W, A> {
+    queue: Arc<Mutex<Queue<W, A>>>,
+    ended: bool,
+}
+
+impl<W, A> Calling<W, A> {
+    async fn run(mut self, call: Call<W, A>) {
+        while let Some((wishes, senders)) = self.next() {
+            for (sender, answer) in senders.into_iter().zip(call(wishes).await) {
+                // Who has gone away meanwhile gets none, and the answer is dropped here.
+                drop(sender.send(answer));
+            }
+        }
+    }
+
+    /// What waits now; `None` ends this task, and the next who wants something begins another.
+    fn next(&mut self) -> Option<(Vec<W>, Vec<oneshot::Sender<A>>)> {
+        let mut queue = lock(&self.queue);
+        queue.waiting.retain(|(_, sender)| !sender.is_closed());
+        let count = queue.waiting.len().min(MAX_JOINT);
+        if count == 0 {
+            queue.calling = false;
+            self.ended = true;
+            return None;
+        }
+        Some(queue.waiting.drain(..count).unzip())
+    }
+}
+
+/// A call that panicked, or was cut off with its runtime, leaves nobody waiting.
+impl<W, A> Drop for Calling<W, A> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let mut queue = lock(&self.queue);
+            queue.calling = false;
+            queue.waiting.clear();
+        }
+    }
+}
+
+fn lock<W, A>(queue: &Mutex<Queue<W, A>>) -> MutexGuard<'_, Queue<W, A>> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::Semaphore;
+
+    /// Calls that double their wishes, each when it is let; they tell how many wishes they carried.
+    fn doubling() -> (JointCalls<u32, u32>, Arc<Semaphore>, Arc<Mutex<Vec<usize>>>) {
+        let (may_end, sizes) = (
+            Arc::new(Semaphore::new(0)),
+            Arc::<Mutex<Vec<usize>>>::default(),
+        );
+        let (let_end, told) = (may_end.clone(), sizes.clone());
+        let calls = JointCalls::new(&Tasks::new(), move |wishes: Vec<u32>| {
+            told.lock().unwrap().push(wishes.len());
+            let let_end = let_end.clone();
+            Box::pin(async move {
+                let_end.acquire().await.unwrap().forget();
+                wishes.into_iter().map(|wish| wish * 2).collect()
+            })
+        });
+        (calls, may_end, sizes)
+    }
+
+    #[tokio::test]
+    async fn what_is_wanted_during_a_call_goes_in_the_next_and_each_gets_its_own_answer() {
+        let (calls, may_end, sizes) = doubling();
+        let wait = |wish| {
+            let calls = calls.clone();
+            tokio::spawn(async move { calls.answer(wish).await })
+        };
+        let first = wait(0);
+        while sizes.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let others: Vec<_> = (1..=100).map(wait).collect();
+        while lock(&calls.queue).waiting.len() < 100 {
+            tokio::task::yield_now().await;
+        }
+        may_end.add_permits(3);
+        assert_eq!(first.await.unwrap(), Some(0));
+        for (wish, other) in (1..).zip(others) {
+            assert_eq!(other.await.unwrap(), Some(wish * 2));
+        }
+        assert_eq!(*sizes.lock().unwrap(), [1, MAX_JOINT, 100 - MAX_JOINT]);
+        assert!(!lock(&calls.queue).calling);
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_does_not_cut_off_the_others() {
+        let (calls, may_end, sizes) = doubling();
+        {
+            let gone = calls.answer(1);
+            tokio::pin!(gone);
+            while sizes.lock().unwrap().is_empty() {
+                tokio::select! {
+                    biased;
+                    _ = &mut gone => panic!("nothing has been let end"),
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+        }
+        may_end.add_permits(2);
+        assert_eq!(calls.answer(2).await, Some(4));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_leaves_nobody_waiting() {
+        let calls = JointCalls::new(&Tasks::new(), |wishes: Vec<u32>| {
+            Box::pin(async move {
+                assert_ne!(wishes, [1], "as it should");
+                wishes
+            })
+        });
+        assert_eq!(calls.answer(1).await, None);
+        assert_eq!(calls.answer(2).await, Some(2));
+    }
+}

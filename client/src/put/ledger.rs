@@ -1,0 +1,179 @@
+//! [`Ledger`]: allocations and commits of all uploads of one client, those of small files several in a call.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use richardstore_proto::{ErrorCode, FileLocations, StoreError};
+use richardstore_runtime::Tasks;
+
+use super::lease::Lease;
+use crate::error::ClientError;
+use crate::joint_calls::JointCalls;
+use crate::namenode::{Allocated, AllocationWish, Commit, Committed, Granted, NameNode};
+use crate::retry::{INTERACTIVE, PATIENT};
+
+/// Files up to this size are small: that the room of the largest of them is reserved for each does not matter then.
+const SMALL_BYTES: u64 = 1 << 20;
+
+/// An allocation, or the file that is there already.
+pub(crate) enum Held {
+    /// Write it.
+    New(Granted, Lease),
+    /// The declared hash is stored already.
+    Existing(FileLocations),
+}
+
+type Allocations = JointCalls<AllocationWish, Result<(Granted, Lease), ClientError>>;
+
+/// What a client asks the namenode for its uploads.
+pub(crate) struct Ledger {
+    namenode: NameNode,
+    tasks: Tasks,
+    allocations: Allocations,
+    commits: JointCalls<Commit, Result<Committed, ClientError>>,
+}
+
+impl Ledger {
+    pub(crate) fn new(namenode: &NameNode, tasks: &Tasks) -> Self {
+        let allocations = JointCalls::new(tasks, {
+            let (namenode, tasks) = (namenode.clone(), tasks.clone());
+            move |wishes| {
+                let (namenode, tasks) = (namenode.clone(), tasks.clone());
+                Box::pin(async move { allocate_all(&namenode, &tasks, wishes).await })
+            }
+        });
+        let commits = JointCalls::new(tasks, {
+            let namenode = namenode.clone();
+            move |commits| {
+                let namenode = namenode.clone();
+                Box::pin(async move { namenode.commit_all(commits).await })
+            }
+        });
+        Self {
+            namenode: namenode.clone(),
+            tasks: tasks.clone(),
+            allocations,
+            commits,
+        }
+    }
+
+    /// What `wish` asks for.
+    ///
+    /// # Errors
+    /// The namenode's refusal, or that it is away.
+    pub(crate) async fn allocate(&self, wish: &AllocationWish) -> Result<Held, ClientError> {
+        if is_joint(wish) {
+            let answer = self.allocations.answer(wish.clone());
+            let limit = INTERACTIVE.longest();
+            let (granted, lease) = self.within(limit, "WriteFile", answer).await?;
+            return Ok(Held::New(granted, lease));
+        }
+        match self.namenode.allocate(wish, 1).await? {
+            Allocated::Existing(existing) => Ok(Held::Existing(existing)),
+            Allocated::New(granted) => {
+                let mut held = hold(&self.namenode, &self.tasks, granted).into_iter();
+                let first = held.next().ok_or_else(|| self.cut_off("WriteFile"))?;
+                Ok(Held::New(first.0, first.1))
+            }
+        }
+    }
+
+    /// Makes a file readable; when this returns `Ok`, the namenode has it on its disk.
+    ///
+    /// # Errors
+    /// The namenode's refusal. Where it is away it is not known whether the file is committed.
+    pub(crate) async fn commit(&self, commit: Commit) -> Result<Committed, ClientError> {
+        let answer = self.commits.answer(commit.clone());
+        let committed = self.within(PATIENT.longest(), "CommitFiles", answer).await;
+        match committed {
+            // Perhaps of this file alone: it is tried again by itself.
+            Err(error) if error.code() == ErrorCode::Unavailable => {
+                self.namenode.commit(commit).await
+            }
+            committed => committed,
+        }
+    }
+
+    /// What waits for a call that hangs does not wait for it and for its own call.
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        operation: &'static str,
+        answer: impl Future<Output = Option<Result<T, ClientError>>>,
+    ) -> Result<T, ClientError> {
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => Err(self.cut_off(operation)),
+            Err(_) => Err(self.namenode.failed(operation)(StoreError::new(
+                ErrorCode::Unavailable,
+                format!("no answer within {} s", limit.as_secs()),
+            ))),
+        }
+    }
+
+    fn cut_off(&self, operation: &'static str) -> ClientError {
+        ClientError::Internal(format!("{operation} was cut off"))
+    }
+}
+
+/// Whether an allocation may come out of a call with others.
+fn is_joint(wish: &AllocationWish) -> bool {
+    wish.declared_hash.is_none()
+        && wish.excluded.is_empty()
+        && wish.size_hint.is_some_and(|bytes| bytes <= SMALL_BYTES)
+}
+
+/// One call for each replication target that is wished, which is one call but for rare cases.
+async fn allocate_all(
+    namenode: &NameNode,
+    tasks: &Tasks,
+    wishes: Vec<AllocationWish>,
+) -> Vec<Result<(Granted, Lease), ClientError>> {
+    let mut targets: Vec<Option<u32>> = wishes.iter().map(|wish| wish.replication).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    let calls = targets.iter().map(|&replication| {
+        let alike = || {
+            wishes
+                .iter()
+                .filter(move |wish| wish.replication == replication)
+        };
+        let wish = AllocationWish {
+            size_hint: alike().filter_map(|wish| wish.size_hint).max(),
+            replication,
+            ..AllocationWish::default()
+        };
+        let count = alike().count();
+        async move {
+            match namenode.allocate(&wish, count).await {
+                Ok(Allocated::New(granted)) => Ok(hold(namenode, tasks, granted)),
+                Ok(Allocated::Existing(_)) => Err(ClientError::Internal(
+                    "the namenode named a file that nobody asked for".into(),
+                )),
+                Err(error) => Err(error),
+            }
+        }
+    });
+    let mut answers = join_all(calls).await;
+    let taken = wishes.iter().map(|wish| {
+        let place = targets.binary_search(&wish.replication);
+        let answer = place.ok().and_then(|place| answers.get_mut(place));
+        match answer {
+            Some(Ok(held)) => held.pop(),
+            Some(Err(error)) => return Err(error.clone()),
+            None => None,
+        }
+        .ok_or_else(|| ClientError::Internal("an allocation is missing".into()))
+    });
+    taken.collect()
+}
+
+fn hold(namenode: &NameNode, tasks: &Tasks, granted: Vec<Granted>) -> Vec<(Granted, Lease)> {
+    let held = granted.into_iter().map(|granted| {
+        let generation = granted.allocation.generation;
+        let lease = Lease::hold(namenode, tasks, generation, granted.expires_in_ms);
+        (granted, lease)
+    });
+    held.collect()
+}
