@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::Either;
 use futures_util::{Stream, StreamExt, stream};
 use richardstore_proto::wire::{self, hash_field, read_file_response_part::Part, to_bytes};
 use richardstore_proto::{ErrorCode, StoreError};
@@ -20,6 +21,9 @@ use crate::read_ahead::{Batch, ReadAhead};
 
 /// Chunks between the disk and the socket.
 const QUEUED_PARTS: usize = 2;
+/// An answer of so many bytes leaves at once, as one frame: it needs no place that a slow reader could hold, no more than any
+/// other answer does.
+const AT_ONCE_BYTES: usize = 64 << 10;
 /// A reader that takes nothing for this long is cut, since it holds one of a limited number of places.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
@@ -39,6 +43,15 @@ pub(crate) async fn open_read(
     tracing::debug!(id, %hash, offset = request.offset, "a read begins");
     let length = (request.length > 0).then_some(request.length);
     let (source, first) = ReadAhead::open(node, hash, request.offset, length).await?;
+    let bytes: usize = first.iter().map(bytes::Bytes::len).sum();
+    if source.has_ended() && bytes <= AT_ONCE_BYTES {
+        count(&node.metrics.sent_bytes, bytes);
+        let info = Part::Info(stream_info(node, &source));
+        let parts = std::iter::once(info).chain(first.into_iter().map(Part::Chunk));
+        return Ok(Either::Left(stream::iter(
+            parts.map(|part| Ok(message(part))),
+        )));
+    }
     let (parts, queue) = mpsc::channel(QUEUED_PARTS);
     let whole = Arc::new(AtomicBool::new(false));
     let outgoing = Outgoing {
@@ -61,7 +74,8 @@ pub(crate) async fn open_read(
             .into()))
         }
     });
-    Ok(ReceiverStream::new(queue).chain(end.filter_map(std::future::ready)))
+    let rest = ReceiverStream::new(queue).chain(end.filter_map(std::future::ready));
+    Ok(Either::Right(rest))
 }
 
 /// One read on its way out.
@@ -85,7 +99,8 @@ impl Outgoing {
     }
 
     async fn send_all(&self, mut source: ReadAhead, first: Batch) -> Result<(), Cut> {
-        self.send(Ok(Part::Info(self.stream_info(&source)))).await?;
+        self.send(Ok(Part::Info(stream_info(&self.node, &source))))
+            .await?;
         let mut batch = first;
         loop {
             let sending = async {
@@ -109,28 +124,30 @@ impl Outgoing {
     }
 
     async fn send(&self, part: Result<Part, StoreError>) -> Result<(), Cut> {
-        let answer = part
-            .map(|part| wire::ReadFileResponsePart { part: Some(part) })
-            .map_err(Status::from);
+        let answer = part.map(message).map_err(Status::from);
         match tokio::time::timeout(IDLE_LIMIT, self.parts.send(answer)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Cut),
         }
     }
+}
 
-    fn stream_info(&self, source: &ReadAhead) -> wire::StreamInfo {
-        let meta = source.meta();
-        wire::StreamInfo {
-            file: Some(wire::FileInfo {
-                hash: to_bytes(meta.hash.as_bytes()),
-                size: source.size(),
-                blake3_root: to_bytes(meta.blake3_root.as_bytes()),
-                generation: meta.generation.0,
-                // What only the namenode knows.
-                replication: 0,
-                created_ms: 0,
-            }),
-            nodes: vec![self.node.info(meta.generation).into()],
-        }
+fn message(part: Part) -> wire::ReadFileResponsePart {
+    wire::ReadFileResponsePart { part: Some(part) }
+}
+
+fn stream_info(node: &Node, source: &ReadAhead) -> wire::StreamInfo {
+    let meta = source.meta();
+    wire::StreamInfo {
+        file: Some(wire::FileInfo {
+            hash: to_bytes(meta.hash.as_bytes()),
+            size: source.size(),
+            blake3_root: to_bytes(meta.blake3_root.as_bytes()),
+            generation: meta.generation.0,
+            // What only the namenode knows.
+            replication: 0,
+            created_ms: 0,
+        }),
+        nodes: vec![node.info(meta.generation).into()],
     }
 }

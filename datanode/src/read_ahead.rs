@@ -53,6 +53,11 @@ impl ReadAhead {
         self.size
     }
 
+    /// Whether no batch follows.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.reader.is_none()
+    }
+
     /// The next batch. `None` at the end.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream;
 use richardstore_proto::wire::data_node_client::DataNodeClient;
 use richardstore_proto::wire::{self, write_file_request_part::Part};
 use richardstore_proto::{
@@ -15,11 +16,16 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::Channel;
 
 use super::header::WriteHeader;
 
 /// Messages between here and the socket. With chunks of 256 KiB this is the most that waits for a slow node.
 const QUEUED_PARTS: usize = 4;
+/// The beginning of a write is held back up to here: what ends before it is sent as a whole, by one frame and without a task
+/// of its own.
+const HELD_BYTES: usize = 64 << 10;
+const HELD_PARTS: usize = 16;
 /// How long to wait for the reason after a stream broke.
 const REASON_LIMIT: Duration = Duration::from_secs(1);
 
@@ -33,6 +39,8 @@ pub(crate) struct PipelineSender {
 }
 
 enum State {
+    /// Not opened yet: a write that ends soon goes as a whole, in one frame.
+    Held(Held),
     Sending {
         parts: mpsc::Sender<wire::WriteFileRequestPart>,
         // Aborted with the sender, which resets the stream: a write that is cut here is cut all the way down.
@@ -41,67 +49,108 @@ enum State {
     Failed(StoreError),
 }
 
+/// The beginning of a write, the header first.
+struct Held {
+    parts: Vec<wire::WriteFileRequestPart>,
+    bytes: usize,
+}
+
 impl PipelineSender {
     /// Begins the write described by `header` towards its chain. `None` where that is empty.
     pub(crate) fn open(channels: &Channels, mut header: WriteHeader) -> Option<Self> {
         let chain = header.chain.clone();
-        let next = chain.first()?.clone();
+        if chain.is_empty() {
+            return None;
+        }
         header.chain.remove(0);
-        let (parts, queue) = mpsc::channel(QUEUED_PARTS);
-        let state = match channels.get(&next.address) {
-            Err(error) => State::Failed(error),
-            Ok(channel) => {
-                parts
-                    .try_send(part(Part::Header(header.into())))
-                    .expect("a new channel has room for its first message");
-                let mut client =
-                    DataNodeClient::new(channel).max_decoding_message_size(wire::MAX_MESSAGE_BYTES);
-                let answer = tokio::spawn(async move {
-                    let answer = client.write_file(ReceiverStream::new(queue)).await;
-                    answer.map(tonic::Response::into_inner)
-                });
-                State::Sending {
-                    parts,
-                    answer: AbortOnDropHandle::new(answer),
-                }
-            }
-        };
         Some(Self {
             chain,
             channels: channels.clone(),
-            state,
+            state: State::Held(Held {
+                parts: vec![part(Part::Header(header.into()))],
+                bytes: 0,
+            }),
         })
     }
 
     /// Whether bytes still go anywhere.
     pub(crate) fn is_alive(&self) -> bool {
-        matches!(self.state, State::Sending { .. })
+        !matches!(self.state, State::Failed(_))
     }
 
     /// Forwards a chunk. Waits while the next node is slower than we are, up to its progress deadline.
     pub(crate) async fn send(&mut self, chunk: Bytes) {
+        if let State::Held(held) = &mut self.state {
+            // Empty ones only say that the sender is alive. Nobody waits there yet, and held they would pile up (I11).
+            if chunk.is_empty() {
+                return;
+            }
+            held.bytes += chunk.len();
+            if held.bytes <= HELD_BYTES && held.parts.len() < HELD_PARTS {
+                held.parts.push(part(Part::Chunk(chunk)));
+                return;
+            }
+            self.begin().await;
+        }
         self.send_part(Part::Chunk(chunk)).await;
     }
 
     /// Sends the trailer, waits for the answer, and says for every node of the chain whether it has the file.
     pub(crate) async fn finish(mut self, trailer: WriteTrailer) -> PipelineResult {
-        self.send_part(Part::Trailer(trailer.into())).await;
+        let limit = answer_limit(self.chain.len(), trailer.size);
+        if !matches!(self.state, State::Held(_)) {
+            self.send_part(Part::Trailer(trailer.into())).await;
+        }
         let answer = match self.state {
-            State::Failed(error) => Err(error),
+            State::Held(mut held) => {
+                held.parts.push(part(Part::Trailer(trailer.into())));
+                whole(&self.channels, &self.chain[0].address, held.parts, limit).await
+            }
             State::Sending { parts, answer } => {
                 drop(parts);
-                answered(answer_limit(self.chain.len(), trailer.size), answer).await
+                answered(limit, answer).await
             }
+            State::Failed(error) => Err(error),
         };
         settle(&self.chain, answer)
     }
 
+    /// Opens the stream, and sends what was held.
+    async fn begin(&mut self) {
+        let channel = match self.channels.get(&self.chain[0].address) {
+            Ok(channel) => channel,
+            Err(error) => {
+                self.state = State::Failed(error);
+                return;
+            }
+        };
+        let (parts, queue) = mpsc::channel(QUEUED_PARTS);
+        let mut client = client(channel);
+        let answer = tokio::spawn(async move {
+            let answer = client.write_file(ReceiverStream::new(queue)).await;
+            answer.map(tonic::Response::into_inner)
+        });
+        let sending = State::Sending {
+            parts,
+            answer: AbortOnDropHandle::new(answer),
+        };
+        if let State::Held(held) = std::mem::replace(&mut self.state, sending) {
+            for part in held.parts {
+                self.send_message(part).await;
+            }
+        }
+    }
+
     async fn send_part(&mut self, message: Part) {
+        self.send_message(part(message)).await;
+    }
+
+    async fn send_message(&mut self, message: wire::WriteFileRequestPart) {
         let State::Sending { parts, .. } = &self.state else {
             return;
         };
         let limit = progress_limit(self.chain.len());
-        match timeout(limit, parts.send(part(message))).await {
+        match timeout(limit, parts.send(message)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => self.fail_with_reason().await,
             Err(_) => {
@@ -131,6 +180,32 @@ impl PipelineSender {
     }
 }
 
+fn client(channel: Channel) -> DataNodeClient<Channel> {
+    DataNodeClient::new(channel).max_decoding_message_size(wire::MAX_MESSAGE_BYTES)
+}
+
+/// Sends a write that is there as a whole, and waits for the answer.
+async fn whole(
+    channels: &Channels,
+    address: &str,
+    parts: Vec<wire::WriteFileRequestPart>,
+    limit: Duration,
+) -> Result<PipelineResult, StoreError> {
+    let mut client = client(channels.get(address)?);
+    match timeout(limit, client.write_file(stream::iter(parts))).await {
+        Ok(Ok(result)) => Ok(PipelineResult::try_from(result.into_inner())?),
+        Ok(Err(status)) => Err(status.into()),
+        Err(_) => Err(silent(limit)),
+    }
+}
+
+fn silent(limit: Duration) -> StoreError {
+    StoreError::new(
+        ErrorCode::RequestTimeout,
+        format!("no answer within {} s", limit.as_secs()),
+    )
+}
+
 fn part(part: Part) -> wire::WriteFileRequestPart {
     wire::WriteFileRequestPart { part: Some(part) }
 }
@@ -146,10 +221,7 @@ async fn answered(
             ErrorCode::Internal,
             format!("sending ended early: {ended}"),
         )),
-        Err(_) => Err(StoreError::new(
-            ErrorCode::RequestTimeout,
-            format!("no answer within {} s", limit.as_secs()),
-        )),
+        Err(_) => Err(silent(limit)),
     }
 }
 
@@ -259,6 +331,7 @@ mod tests {
             })
         }));
         let mut sender = PipelineSender::open(&channels, write_to(vec![node(1)])).unwrap();
+        sender.send(Bytes::from(vec![0; 256 << 10])).await;
         let stuck = dialled.recv().await;
         for _ in 0..100 {
             sender.send(Bytes::from(vec![0; 256 << 10])).await;
@@ -272,6 +345,16 @@ mod tests {
         let result = sender.finish(trailer).await;
         assert_eq!(result.failed[0].code, ErrorCode::RequestTimeout);
         drop(stuck);
+    }
+
+    #[tokio::test]
+    async fn i11_a_write_that_is_held_back_takes_no_memory_for_signs_of_life() {
+        let channels = Channels::new(richardstore_runtime::tcp_dial());
+        let mut sender = PipelineSender::open(&channels, write_to(vec![node(1)])).unwrap();
+        for _ in 0..1000 {
+            sender.send(Bytes::new()).await;
+        }
+        assert!(matches!(&sender.state, State::Held(held) if held.parts.len() == 1));
     }
 
     /// How long a sender waits for the answer of a chain of `nodes` that never comes.
