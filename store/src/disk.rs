@@ -1,11 +1,12 @@
 //! [`Disk`]: the calls whose order and failure durability depends on. One seam, so that tests can record their order and
 //! make any of them fail.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::XattrFlags;
+use rustix::fs::{FallocateFlags, OFlags, XattrFlags};
 
 use crate::record::RECORD_NAME;
 
@@ -20,6 +21,10 @@ pub(crate) struct DiskSpace {
 /// the data and call the next sync a success.
 pub(crate) trait Disk: Send + Sync {
     fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()>;
+    /// An existing file, for writes past the page cache.
+    fn open_direct(&self, path: &Path) -> io::Result<File>;
+    /// Makes a new file `bytes` long, with room on the disk for them.
+    fn allocate(&self, file: &File, bytes: u64) -> io::Result<()>;
     fn set_record(&self, file: &File, record: &[u8]) -> io::Result<()>;
     /// The bytes of a file, without its attributes.
     fn sync_data(&self, file: &File) -> io::Result<()>;
@@ -41,6 +46,23 @@ pub(crate) struct SystemDisk;
 impl Disk for SystemDisk {
     fn write(&self, mut file: &File, bytes: &[u8]) -> io::Result<()> {
         file.write_all(bytes)
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<File> {
+        let flags = i32::try_from(OFlags::DIRECT.bits()).map_err(io::Error::other)?;
+        OpenOptions::new()
+            .write(true)
+            .custom_flags(flags)
+            .open(path)
+    }
+
+    fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(
+            file,
+            FallocateFlags::empty(),
+            0,
+            bytes,
+        )?)
     }
 
     fn set_record(&self, file: &File, record: &[u8]) -> io::Result<()> {

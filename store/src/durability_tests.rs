@@ -214,8 +214,67 @@ fn a_failed_sync_of_everything_fails_the_volume() {
 }
 
 #[test]
-fn a_long_file_is_synced_on_the_way_and_a_failure_there_fails_the_volume() {
+fn a_long_file_goes_past_the_page_cache_in_blocks_whatever_its_length_and_its_pieces() {
     let (_directory, disk, store) = open(None);
+    let megabyte = 1usize << 20;
+    let sizes = [
+        megabyte,
+        megabyte + 1,
+        3 * megabyte,
+        3 * megabyte + 4097,
+        2 * megabyte - 5000,
+    ];
+    for (size, hint) in sizes.into_iter().flat_map(|size| {
+        let hints = [0, size, size + 12_345, size / 2].map(|hint| (size, hint as u64));
+        hints.into_iter()
+    }) {
+        let bytes: Vec<u8> = (0..size).map(|at| (at % 253).to_le_bytes()[0]).collect();
+        for piece in [777_777, megabyte, 4096] {
+            let mut writer = store.writer(hint).unwrap();
+            disk.take_calls();
+            for piece in bytes.chunks(piece) {
+                writer.write(piece).unwrap();
+            }
+            let replica = writer.finish().unwrap();
+            let hash = replica.hash();
+            assert!(!disk.take_kinds().contains(&Kind::SyncData));
+            replica.publish(Generation(1), |_| {}).unwrap();
+            assert_eq!(
+                disk.take_kinds()[1],
+                Kind::SyncFile,
+                "before it has its name"
+            );
+            assert_eq!(
+                read_all(&store, &hash),
+                bytes,
+                "{size}, said {hint}, by {piece}"
+            );
+        }
+    }
+    disk.fail(Kind::Write, 3, Errno::IO);
+    put(&store, &vec![5; 9 << 20]).unwrap_err();
+    assert!(store.failed().is_some());
+}
+
+/// As some filesystems do that open a file for them.
+#[test]
+fn where_a_direct_write_is_refused_the_next_long_file_goes_through_the_cache() {
+    let (_directory, disk, store) = open(None);
+    let long = vec![9u8; (2 << 20) + 5];
+    disk.fail(Kind::Write, 1, Errno::INVAL);
+    put(&store, &long).unwrap_err();
+    assert_eq!((temp_files(&store), store.failed()), (0, None));
+    disk.heal();
+    disk.take_calls();
+    let hash = put(&store, &long).unwrap();
+    assert!(!disk.take_kinds().contains(&Kind::OpenDirect));
+    assert_eq!(read_all(&store, &hash), long);
+}
+
+#[test]
+fn without_direct_writes_a_long_file_is_synced_on_the_way_and_a_failure_there_fails_the_volume() {
+    let (_directory, disk, store) = open(None);
+    disk.refuse_direct();
     let long = vec![7u8; 17 << 20];
     put(&store, &long).unwrap();
     let paced = disk

@@ -20,6 +20,7 @@
 //! removes.
 
 mod batch;
+mod direct;
 mod disk;
 #[cfg(test)]
 mod durability_tests;

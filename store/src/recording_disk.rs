@@ -13,6 +13,8 @@ use crate::disk::{Disk, DiskSpace, SystemDisk};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Write,
+    OpenDirect,
+    Allocate,
     SetRecord,
     SyncData,
     SyncFile,
@@ -78,6 +80,7 @@ struct State {
     failing: Option<(Kind, u32, Errno)>,
     gate: Option<(Kind, Arc<Gate>)>,
     space: Option<DiskSpace>,
+    no_direct: bool,
 }
 
 /// Clones are the same disk, so that a test keeps one and gives one to the store.
@@ -94,6 +97,11 @@ impl RecordingDisk {
 
     pub(crate) fn heal(&self) {
         self.state.lock().unwrap().failing = None;
+    }
+
+    /// From now on it is a disk without direct writes.
+    pub(crate) fn refuse_direct(&self) {
+        self.state.lock().unwrap().no_direct = true;
     }
 
     /// The next call of `kind` is held up at the gate.
@@ -152,6 +160,19 @@ impl Disk for RecordingDisk {
             return Err(error);
         }
         SystemDisk.write(file, bytes)
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<File> {
+        if self.state.lock().unwrap().no_direct {
+            return Err(Errno::INVAL.into());
+        }
+        self.note(Kind::OpenDirect, path)?;
+        SystemDisk.open_direct(path)
+    }
+
+    fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
+        self.note(Kind::Allocate, Path::new(""))?;
+        SystemDisk.allocate(file, bytes)
     }
 
     fn set_record(&self, file: &File, record: &[u8]) -> io::Result<()> {

@@ -62,6 +62,11 @@ impl SpaceLedger {
         })
     }
 
+    /// Whether the room of the disk is all that limits this store.
+    pub(crate) fn is_the_disks(&self) -> bool {
+        self.capacity.is_none()
+    }
+
     pub(crate) fn space(&self) -> Space {
         let state = self.state();
         let disk = self.disk_space(&state);

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use richardstore_proto::ContentHash;
 use rustix::io::Errno;
@@ -34,6 +34,7 @@ pub(crate) struct Volume {
     _lock: File,
     failed: OnceLock<String>,
     next_temp: AtomicU64,
+    refuses_direct: AtomicBool,
 }
 
 impl Volume {
@@ -52,6 +53,7 @@ impl Volume {
             _lock: lock,
             failed: OnceLock::new(),
             next_temp: AtomicU64::new(0),
+            refuses_direct: AtomicBool::new(false),
         }
     }
 
@@ -130,6 +132,21 @@ impl Volume {
                 source,
             },
         }
+    }
+
+    /// Whether long files may go past the page cache.
+    pub(crate) fn takes_direct(&self) -> bool {
+        !self.refuses_direct.load(Ordering::Relaxed)
+    }
+
+    /// The error of a direct write. A filesystem may open a file for it and then not take it: that file is lost, and none is
+    /// written so any more.
+    pub(crate) fn direct_failed(&self, path: &Path, source: io::Error) -> WriteError {
+        if Errno::from_io_error(&source) == Some(Errno::INVAL) {
+            tracing::warn!(root = %self.root.display(), "the filesystem takes no direct writes");
+            self.refuses_direct.store(true, Ordering::Relaxed);
+        }
+        self.write_failed(path, source)
     }
 
     /// The error of a sync. Only "no space" leaves the volume usable: the file that was being synced is dropped and never
