@@ -25,8 +25,11 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// HTTP/2 flow-control windows, in bytes. One stream alone must fill a fast local link; all streams of a connection
 /// together stay bounded by the second figure.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes of an HTTP/2 frame that a peer may send: a message of 256 KiB with what is around it. With the 16 KiB that are usual
+/// each message was sixteen frames, each with its own turn through the connection's tasks.
+pub(crate) const MAX_FRAME_BYTES: u32 = (256 << 10) + 1024;
 
 /// A connected byte stream.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -125,7 +128,8 @@ impl Channels {
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(MAX_FRAME_BYTES);
         let dial = self.dial.clone();
         let target = address.to_owned();
         Ok(

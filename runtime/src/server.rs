@@ -11,12 +11,12 @@ use tonic::transport::server::Router;
 
 use crate::connections::Connections;
 use crate::cuttable::Cuttable;
-use crate::network::{Incoming, Listen, tcp_listen};
+use crate::network::{
+    CONNECTION_WINDOW_BYTES, Incoming, Listen, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES, tcp_listen,
+};
 
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Streams of one connection that may be open at once.
 const MAX_STREAMS: u32 = 1024;
 /// Metadata of one request, in bytes.
@@ -97,6 +97,7 @@ pub fn grpc_server() -> Server {
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
