@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase};
+use richardstore_failpoint::failpoint;
 use richardstore_migrations::{ClimbError, NAMENODE, NAMENODE_SCHEMA};
 use richardstore_proto::ClusterId;
 
@@ -130,9 +131,11 @@ pub(super) fn take_steps(database: &Database, path: &Path, found: u32) -> Result
         Ok(())
     };
     store().map_err(|error| damaged(error.to_string()))?;
+    failpoint("namenode-steps-taken");
     transaction
         .commit()
         .map_err(|error| damaged(error.to_string()))?;
+    failpoint("namenode-steps-committed");
     tracing::info!(from = found, to = reached, "the database has a new schema");
     Ok(())
 }

@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, ReadableDatabase};
+use richardstore_failpoint::failpoint;
 use richardstore_migrations::{ClimbError, NAMENODE, NAMENODE_SCHEMA};
 
 use super::database::{database_error, found_schema, take_steps};
@@ -225,6 +226,7 @@ pub(super) fn keep_copy(path: &Path, schema: u32) -> Result<PathBuf, OpenError> 
     let copy = || -> io::Result<()> {
         fs::copy(path, &unfinished)?;
         File::open(&unfinished)?.sync_all()?;
+        failpoint("namenode-copy-written");
         fs::rename(&unfinished, &kept)
     };
     if let Err(source) = copy() {
@@ -233,6 +235,7 @@ pub(super) fn keep_copy(path: &Path, schema: u32) -> Result<PathBuf, OpenError> 
         return Err(io_error(&unfinished, source));
     }
     sync_directory(dir)?;
+    failpoint("namenode-copy-kept");
     tracing::info!(copy = %kept.display(), "kept the database as it was before its upgrade");
     Ok(kept)
 }
