@@ -41,15 +41,15 @@ fn count_panics() -> Arc<AtomicU64> {
     count
 }
 
-/// Every file below `directory` that is not the index's.
+/// Every file below `directory` that is not the index's, nor the scrub's, which notes now and then how far it is.
 fn files(directory: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut waiting = vec![directory.to_owned()];
     while let Some(directory) = waiting.pop() {
         for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
-            let (path, is_index) = (entry.path(), entry.file_name() == "index");
+            let (path, name) = (entry.path(), entry.file_name());
             match entry.file_type() {
-                Ok(kind) if kind.is_dir() && is_index => {}
+                _ if name == "index" || name == "scrub.json" || name == "scrub.json.new" => {}
                 Ok(kind) if kind.is_dir() => waiting.push(path),
                 _ => drop(found.insert(path)),
             }
