@@ -26,6 +26,15 @@ impl Disk for ExploredDisk {
         self.0.write(file, bytes)
     }
 
+    fn open_direct(&self, path: &Path) -> io::Result<File> {
+        self.0.open_direct(path)
+    }
+
+    fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
+        yield_now();
+        self.0.allocate(file, bytes)
+    }
+
     fn set_record(&self, file: &File, record: &[u8]) -> io::Result<()> {
         yield_now();
         self.0.set_record(file, record)
