@@ -123,8 +123,11 @@ mod tests {
     use super::*;
     use tokio::sync::Semaphore;
 
-    /// Calls that double their wishes, each when it is let; they tell how many wishes they carried.
-    fn doubling() -> (JointCalls<u32, u32>, Arc<Semaphore>, Arc<Mutex<Vec<usize>>>) {
+    /// The calls, what lets one of them end, and how many wishes each carried.
+    type Doubling = (JointCalls<u32, u32>, Arc<Semaphore>, Arc<Mutex<Vec<usize>>>);
+
+    /// Calls that double their wishes, each when it is let.
+    fn doubling() -> Doubling {
         let (may_end, sizes) = (
             Arc::new(Semaphore::new(0)),
             Arc::<Mutex<Vec<usize>>>::default(),
