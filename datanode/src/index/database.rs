@@ -29,7 +29,7 @@ const OPEN_LIMIT: Duration = Duration::from_secs(60);
 /// How long sled may take to write out what it holds in memory and stop its thread.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
-const SCHEMA: &str = "schema";
+pub(super) const SCHEMA: &str = "schema";
 const JOURNAL_ID: &str = "journal_id";
 const TRIMMED_BEFORE: &str = "trimmed_before";
 
@@ -229,7 +229,7 @@ impl Database {
         decode("meta", key, &value)
     }
 
-    fn set_meta<T: Serialize>(&self, key: &str, value: &T) -> Result<(), IndexError> {
+    pub(super) fn set_meta<T: Serialize>(&self, key: &str, value: &T) -> Result<(), IndexError> {
         self.trees()
             .meta
             .insert(key, encode(value)?)

@@ -172,6 +172,16 @@ mod tests {
         );
     }
 
+    /// By it a later version knows what it has before it.
+    #[test]
+    fn the_bytes_of_the_schema_marker_do_not_change() {
+        for (schema, text) in [(1u32, "01 01000000 21b326a0"), (2, "01 02000000 183a04c2")] {
+            let bytes = golden(text);
+            assert_eq!(encode(&schema).unwrap(), bytes);
+            assert_eq!(decode::<u32>("meta", "schema", &bytes).unwrap(), schema);
+        }
+    }
+
     #[test]
     fn the_bytes_of_an_event_record_do_not_change() {
         let record = EventRecord {

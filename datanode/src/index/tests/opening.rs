@@ -1,8 +1,10 @@
 use std::fs;
 use std::io;
 
+use super::super::database::{Database, SCHEMA};
 use super::*;
 use crate::index::IndexError;
+use richardstore_migrations::DATANODE_SCHEMA;
 use richardstore_proto::Generation;
 
 #[test]
@@ -73,6 +75,38 @@ fn i09_a_mark_of_another_index_is_not_believed() {
     let opened = place.open();
     assert!(matches!(opened.rebuild, Some(RebuildReason::Damaged(_))));
     assert_eq!(opened.index.count(), 0);
+}
+
+/// Also a newer one, as an older version finds it after going back: nothing but time is lost by making the cache anew.
+#[test]
+fn i09_an_index_of_another_schema_is_begun_anew() {
+    for (schema, words) in [
+        (DATANODE_SCHEMA + 1, "use a newer build"),
+        (0, "does not exist"),
+    ] {
+        let place = Place::new();
+        let index = place.begin(&RebuildReason::FirstStart);
+        index.add(&meta(1, 1)).unwrap();
+        let (journal_id, _) = close(&index);
+        let path = place.dir().join(journal_id.to_string());
+        let database = Database::open(&path, &IndexOptions::default()).unwrap();
+        database.set_meta(SCHEMA, &schema).unwrap();
+        database.close().unwrap();
+
+        let opened = place.open();
+        let Some(RebuildReason::OpenFailed(reason)) = opened.rebuild else {
+            panic!("{:?}", opened.rebuild);
+        };
+        assert!(reason.contains(words), "{reason}");
+        assert_eq!(
+            (opened.index.count(), opened.index.is_complete()),
+            (0, false)
+        );
+        assert_ne!(opened.index.journal_id(), journal_id);
+        opened.index.finish_rebuild();
+        close(&opened.index);
+        place.reopen();
+    }
 }
 
 #[test]
