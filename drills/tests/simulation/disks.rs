@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use richardstore_drills::{Random, inspect_tree};
 
@@ -12,11 +13,16 @@ use crate::cluster::DATANODES;
 /// Replicas that each file gets.
 pub const REPLICATION: usize = 3;
 
+/// How long the namenode may count on a disk that is lost: until its node is dead, and the last order is carried out.
+const BELIEVED: Duration = Duration::from_secs(12);
+
 /// The disks of all datanodes, those of crashed ones included.
 pub struct Disks {
     root: PathBuf,
-    /// Files that had all of their replicas at some time, and must never have fewer from then on (I6).
-    whole: BTreeSet<String>,
+    /// Files that had all of their replicas at some time, and how many they must keep from then on (I6).
+    whole: BTreeMap<String, usize>,
+    /// From when on the namenode knows that a disk is lost.
+    believed_until: Duration,
     /// Files a replica of which was damaged here. It is put aside at some time.
     damaged: BTreeSet<String>,
 }
@@ -26,32 +32,50 @@ impl Disks {
     pub fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
-            whole: BTreeSet::new(),
+            whole: BTreeMap::new(),
+            believed_until: Duration::ZERO,
             damaged: BTreeSet::new(),
         }
     }
 
     /// Whether a file of those that must keep all replicas they ever had (`stays`) fell below its target, which one then.
-    pub fn fallen(&mut self, stays: impl Fn(&str) -> bool) -> Option<String> {
+    pub fn fallen(&mut self, at: Duration, stays: impl Fn(&str) -> bool) -> Option<String> {
         let replicas = self.replicas();
-        self.whole.retain(|hash| stays(hash));
-        let fallen = self.whole.iter().find(|hash| {
-            replicas.get(*hash).map_or(0, Vec::len) < REPLICATION && !self.damaged.contains(*hash)
-        });
-        if let Some(hash) = fallen {
-            let left = replicas.get(hash).map_or(0, Vec::len);
-            return Some(format!("{hash:.8} fell to {left} replicas"));
+        self.whole.retain(|hash, _| stays(hash));
+        let left = |hash: &str| replicas.get(hash).map_or(0, Vec::len);
+        let fallen = self
+            .whole
+            .iter()
+            .find(|(hash, least)| left(hash) < **least && !self.damaged.contains(*hash));
+        if let Some((hash, _)) = fallen {
+            return Some(format!("{hash:.8} fell to {} replicas", left(hash)));
         }
-        let whole = replicas
-            .into_iter()
-            .filter(|(_, on)| on.len() >= REPLICATION);
-        self.whole
-            .extend(whole.map(|(hash, _)| hash).filter(|hash| stays(hash)));
+        let now_least = match at < self.believed_until {
+            true => REPLICATION - 1,
+            false => REPLICATION,
+        };
+        for (hash, on) in &replicas {
+            if on.len() >= REPLICATION && stays(hash) {
+                let least = self.whole.entry(hash.clone()).or_default();
+                *least = now_least.max(*least);
+            }
+        }
         None
     }
 
     /// Takes the disk of `node` away, its identity too where `all`.
-    pub fn wipe(&mut self, node: &str, all: bool) {
+    ///
+    /// A file that had a replica there may be left with one fewer than its target for a while, however many it had: a surplus
+    /// one may be removed, rightly, as long as the namenode believes in the disk that is lost.
+    pub fn wipe(&mut self, node: &str, all: bool, at: Duration) {
+        self.believed_until = at + BELIEVED;
+        for (hash, on) in self.replicas() {
+            if on.iter().any(|(holder, _)| *holder == node)
+                && let Some(least) = self.whole.get_mut(&hash)
+            {
+                *least = REPLICATION - 1;
+            }
+        }
         let directory = self.root.join(node);
         for name in ["replicas", "index"] {
             fs::remove_dir_all(directory.join(name)).unwrap();
@@ -61,7 +85,6 @@ impl Disks {
         if all {
             fs::remove_file(directory.join("identity.json")).unwrap();
         }
-        self.whole.clear();
     }
 
     /// Changes one byte of one replica on `node`, of a file that has other ones and none of them damaged before. Which

@@ -150,7 +150,7 @@ impl Schedule {
             Fault::StepClock(host, step_ms) => self.world.host(host).set_clock(step_ms),
             Fault::Wipe(node, all) => {
                 self.vanish(sim, node);
-                disks.wipe(node, all);
+                disks.wipe(node, all, sim.elapsed());
             }
             Fault::Rot(node) => {
                 let rotten = disks.rot(node, &mut self.random);

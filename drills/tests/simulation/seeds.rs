@@ -23,13 +23,16 @@ use crate::workload::{Record, SharedDisks, SharedRecord, Workload};
 const DEFAULT_SEEDS: u64 = 30;
 /// 2026-01-01, in seconds since the epoch: records carry the same times in every run.
 const STARTED_AT: u64 = 1_767_225_600;
-const TICK: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_millis(10);
+/// Seeds between two words about how far a long run is.
+const TELL_EVERY: u64 = 100;
 /// Between two looks at the disks, in ticks.
-const LOOK_EVERY: u64 = 100;
+const LOOK_EVERY: u64 = 50;
 
 /// Seeds to run.
 pub struct Seeds {
     range: Range<u64>,
+    threads: usize,
     tell: bool,
 }
 
@@ -42,6 +45,7 @@ pub struct Outcome {
     pub failures: Vec<(u64, String)>,
     /// The log, where it was asked for.
     pub told: Vec<String>,
+    ended: u64,
 }
 
 impl Outcome {
@@ -59,17 +63,21 @@ impl Outcome {
 impl Seeds {
     /// Those that the environment asks for.
     pub fn from_environment() -> Self {
-        let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
-        if let Some(seed) = number("SIM_SEED") {
-            return Self {
-                range: seed..seed + 1,
-                tell: true,
-            };
-        }
-        let first = number("SIM_FIRST").unwrap_or(1);
+        let number = |name| -> Option<u64> {
+            let text = std::env::var(name).ok()?;
+            Some(text.parse().unwrap())
+        };
+        let one = number("SIM_SEED");
+        let first = one.or(number("SIM_FIRST")).unwrap_or(1);
+        let count = match one {
+            Some(_) => 1,
+            None => number("SIM_SEEDS").unwrap_or(DEFAULT_SEEDS),
+        };
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
-            range: first..first + number("SIM_SEEDS").unwrap_or(DEFAULT_SEEDS),
-            tell: false,
+            range: first..first + count,
+            threads: number("SIM_THREADS").map_or(cores, |threads| threads.try_into().unwrap()),
+            tell: one.is_some(),
         }
     }
 
@@ -95,6 +103,11 @@ impl Seeds {
                 let end = simulate(seed, Wire::default());
                 let mut outcome = outcome.lock().unwrap();
                 outcome.figures.count("seeds");
+                outcome.ended += 1;
+                if outcome.ended % TELL_EVERY == 0 {
+                    let (ended, failed) = (outcome.ended, outcome.failures.len());
+                    eprintln!("{ended} seeds ended, {failed} of them badly");
+                }
                 match end {
                     Ok(record) => {
                         outcome.figures.add_all(&record.figures);
@@ -102,12 +115,16 @@ impl Seeds {
                             outcome.told = record.log;
                         }
                     }
-                    Err(why) => outcome.failures.push((seed, why)),
+                    Err(why) => {
+                        // At once: a long run is looked at before it ends.
+                        eprintln!("seed {seed}: {}", why.lines().next().unwrap_or_default());
+                        outcome.failures.push((seed, why));
+                    }
                 }
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..std::thread::available_parallelism().map_or(1, NonZero::get) {
+            for _ in 0..self.threads {
                 scope.spawn(work);
             }
         });
@@ -165,7 +182,7 @@ fn run(seed: u64, directory: &Path, world: &World, record: &SharedRecord) -> tur
         });
         if tick % LOOK_EVERY == 0 {
             let stays = |hash: &str| record.borrow().kept_whole.contains(hash);
-            if let Some(fallen) = disks.borrow_mut().fallen(stays) {
+            if let Some(fallen) = disks.borrow_mut().fallen(sim.elapsed(), stays) {
                 return Err(format!("at {at} ms {fallen}").into());
             }
         }

@@ -90,6 +90,8 @@ impl Workload {
         }
         let until = Instant::now() + HEALING_LIMIT;
         while self.emptying.is_some() && Instant::now() < until {
+            // Two nodes of one name, and nobody can say which of them is meant.
+            self.remove_the_replaced().await;
             self.stop_emptying().await;
         }
         self.whole_again(until).await?;
@@ -371,9 +373,7 @@ impl Workload {
             if Instant::now() >= until {
                 return Err(format!("not whole again: {info:?}").into());
             }
-            if info.is_ok_and(|info| info.nodes_dead > 0) {
-                self.remove_the_replaced().await;
-            }
+            self.remove_the_replaced().await;
             sleep(Duration::from_millis(500)).await;
         }
     }
@@ -383,17 +383,21 @@ impl Workload {
     async fn remove_the_replaced(&self) {
         let nodes = timeout(OPERATION_LIMIT, self.client.nodes()).await;
         let nodes: Vec<NodeStatus> = nodes.into_iter().flatten().flatten().collect();
-        let is_there = |name: &str| {
-            let alive = |node: &&NodeStatus| node.state != NodeState::Dead;
-            nodes.iter().filter(alive).any(|node| node.name == name)
+        // One that was emptied before its disk was lost is never called dead.
+        let is_gone =
+            |node: &NodeStatus| matches!(node.state, NodeState::Dead | NodeState::Decommissioned);
+        let is_replaced = |node: &NodeStatus| {
+            let by = |other: &NodeStatus| other.name == node.name && other.node_id != node.node_id;
+            is_gone(node) && nodes.iter().any(|other| by(other) && !is_gone(other))
         };
         for node in &nodes {
-            if node.state == NodeState::Dead && is_there(&node.name) {
+            if is_replaced(node) {
                 let wish = NodeWish::Remove { accept_loss: false };
                 let id = node.node_id.to_string();
                 let removed = timeout(OPERATION_LIMIT, self.client.set_node_admin(&id, wish)).await;
-                if let Ok(Ok(_)) = removed {
-                    self.note(format!("removed {id}"));
+                let is_removed = matches!(removed, Ok(Ok(_)));
+                self.note(format!("remove {id} of {}: {removed:?}", node.name));
+                if is_removed {
                     self.count("replaced nodes removed");
                 }
             }
