@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import pathlib
 import sys
 import unittest
@@ -30,7 +29,7 @@ class ConsoleTest(ConsoleCase):
 
     def test_1_the_first_view_is_quick_and_small(self):
         times = []
-        for _ in range(20):
+        for _ in range(40):
             page = self.context.new_page()
             self.watch(page)
             page.goto(self.cluster.url)
@@ -41,9 +40,7 @@ class ConsoleTest(ConsoleCase):
             if min(times) < FIRST_VIEW_LIMIT_MS:
                 break
         print(f"first view after {min(times):.0f} ms (of {len(times)}), {size} bytes", flush=True)
-        # On a machine that is busy with something else the time is the machine's and only printed.
-        if os.getloadavg()[0] <= 2 * os.cpu_count():
-            self.assertLess(min(times), FIRST_VIEW_LIMIT_MS)
+        self.assertLess(min(times), FIRST_VIEW_LIMIT_MS)
         self.assertLess(size, CONSOLE_LIMIT_BYTES)
 
     def test_1_the_hash_of_pieces_is_that_of_the_whole(self):
