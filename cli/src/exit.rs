@@ -4,7 +4,9 @@ use std::io;
 
 use richardstore_client::ClientError;
 use richardstore_datanode::{DatanodeError, IdentityError, VolumeError};
-use richardstore_namenode::{DumpError, LoadError, NamenodeError, OpenError, UpgradeError};
+use richardstore_namenode::{
+    DumpError, LoadError, MutationError, NamenodeError, OpenError, UpgradeError, ViewError,
+};
 use richardstore_proto::{ErrorCode, StoreError};
 use richardstore_store::OpenError as StoreOpenError;
 
@@ -153,8 +155,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(UpgradeError::Open(error)) = cause.downcast_ref::<UpgradeError>() {
         return Some(of_metadata(error));
     }
-    if let Some(NamenodeError::Open(error)) = cause.downcast_ref::<NamenodeError>() {
-        return Some(of_metadata(error));
+    if let Some(error) = cause.downcast_ref::<NamenodeError>() {
+        return of_namenode(error);
     }
     if let Some(error) = cause.downcast_ref::<OpenError>() {
         return Some(of_metadata(error));
@@ -178,6 +180,23 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
 
 fn of_metadata(error: &OpenError) -> Exit {
     Exit::Directory(error.exit_code())
+}
+
+fn of_namenode(error: &NamenodeError) -> Option<Exit> {
+    match error {
+        NamenodeError::Open(error) => Some(of_metadata(error)),
+        // A database that opened, and of which the first records show that it is damaged.
+        NamenodeError::View(ViewError::Corrupt(_) | ViewError::Storage(_))
+        | NamenodeError::Epoch(MutationError::Corrupt(_) | MutationError::Storage(_)) => {
+            Some(Exit::Directory(DAMAGED))
+        }
+        NamenodeError::Config(_)
+        | NamenodeError::Serve(_)
+        | NamenodeError::Offload(_)
+        | NamenodeError::View(_)
+        | NamenodeError::Epoch(_)
+        | NamenodeError::Reflection(_) => None,
+    }
 }
 
 fn of_load(error: &LoadError) -> Option<Exit> {
@@ -249,6 +268,15 @@ mod tests {
         };
         assert_eq!(Exit::of(&corrupt.into()), Exit::Integrity);
         assert_eq!(Exit::of(&anyhow::anyhow!("no idea")), Exit::Failure);
+    }
+
+    #[test]
+    fn a_namenode_that_meets_a_damaged_record_when_it_starts_ends_as_one_that_cannot_open_it() {
+        let view = NamenodeError::View(ViewError::Corrupt("nodes".to_owned()));
+        let epoch = NamenodeError::Epoch(MutationError::Corrupt("meta".to_owned()));
+        for error in [view, epoch] {
+            assert_eq!(Exit::of(&error.into()), Exit::Directory(DAMAGED));
+        }
     }
 
     #[test]

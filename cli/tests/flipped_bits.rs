@@ -230,7 +230,8 @@ async fn start_alone(
         Err(_) => {
             outcomes.start_refused += 1;
             let output = run(&flags, outcomes).await;
-            assert_eq!(assert_said_why(&output, flip), DAMAGED, "{flip}");
+            let words = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(assert_said_why(&output, flip), DAMAGED, "{flip}: {words}");
         }
     }
     outcomes.slowest = outcomes.slowest.max(began.elapsed());
