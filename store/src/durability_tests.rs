@@ -261,8 +261,10 @@ fn a_long_file_goes_past_the_page_cache_in_blocks_whatever_its_length_and_its_pi
 fn where_a_direct_write_is_refused_the_next_long_file_goes_through_the_cache() {
     let (_directory, disk, store) = open(None);
     let long = vec![9u8; (2 << 20) + 5];
-    disk.fail(Kind::Write, 1, Errno::INVAL);
-    put(&store, &long).unwrap_err();
+    let mut writer = store.writer(long.len() as u64).unwrap();
+    disk.fail(Kind::Write, 0, Errno::INVAL);
+    writer.write(&long).unwrap_err();
+    drop(writer);
     assert_eq!((temp_files(&store), store.failed()), (0, None));
     disk.heal();
     disk.take_calls();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use richardstore_proto::{ErrorCode, FileLocations, StoreError};
 use richardstore_runtime::Tasks;
+use tokio::time::Instant;
 
 use super::lease::Lease;
 use crate::error::ClientError;
@@ -84,11 +85,15 @@ impl Ledger {
     /// # Errors
     /// The namenode's refusal. Where it is away it is not known whether the file is committed.
     pub(crate) async fn commit(&self, commit: Commit) -> Result<Committed, ClientError> {
+        let begun = Instant::now();
         let answer = self.commits.answer(commit.clone());
         let committed = self.within(PATIENT.longest(), "CommitFiles", answer).await;
         match committed {
-            // Perhaps of this file alone: it is tried again by itself.
-            Err(error) if error.code() == ErrorCode::Unavailable => {
+            // So soon it is the trouble of this file alone: it is tried again by itself.
+            Err(error)
+                if error.code() == ErrorCode::Unavailable
+                    && begun.elapsed() < PATIENT.give_up_after / 2 =>
+            {
                 self.namenode.commit(commit).await
             }
             committed => committed,
