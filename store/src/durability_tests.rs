@@ -237,7 +237,9 @@ fn a_long_file_goes_past_the_page_cache_in_blocks_whatever_its_length_and_its_pi
             }
             let replica = writer.finish().unwrap();
             let hash = replica.hash();
-            assert!(!disk.take_kinds().contains(&Kind::SyncData));
+            let kinds = disk.take_kinds();
+            let synced = kinds.iter().filter(|kind| **kind == Kind::SyncData);
+            assert_eq!(synced.count(), 1, "before others wait for its sync");
             replica.publish(Generation(1), |_| {}).unwrap();
             assert_eq!(
                 disk.take_kinds()[1],
@@ -254,6 +256,20 @@ fn a_long_file_goes_past_the_page_cache_in_blocks_whatever_its_length_and_its_pi
     disk.fail(Kind::Write, 3, Errno::IO);
     put(&store, &vec![5; 9 << 20]).unwrap_err();
     assert!(store.failed().is_some());
+}
+
+#[test]
+fn i05_a_file_for_which_no_room_could_be_allocated_is_as_long_as_its_bytes() {
+    let (_directory, disk, store) = open(None);
+    let bytes = vec![7u8; (1 << 20) + 77];
+    disk.fail(Kind::Allocate, 0, Errno::NOSPC);
+    let mut writer = store.writer(3 * bytes.len() as u64).unwrap();
+    disk.heal();
+    writer.write(&bytes).unwrap();
+    let replica = writer.finish().unwrap();
+    let hash = replica.hash();
+    replica.publish(Generation(1), |_| {}).unwrap();
+    assert_eq!(read_all(&store, &hash), bytes);
 }
 
 /// As some filesystems do that open a file for them.

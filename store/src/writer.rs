@@ -26,6 +26,8 @@ const MAX_ALLOCATED_BYTES: u64 = 1 << 30;
 /// Through the page cache a long file is synced each time this many bytes came. Otherwise its bytes would pile up in
 /// memory, and the shared sync of small files, which syncs all of the filesystem, would wait for them.
 const PACE_BYTES: u64 = 16 << 20;
+/// The same for a file that goes past the page cache: some filesystems say that they do that, and do not.
+const DIRECT_PACE_BYTES: u64 = 256 << 20;
 /// A file of at least this many bytes is synced by its own writer before it is queued, for the same reason.
 const SYNC_ALONE_BYTES: u64 = 1 << 20;
 
@@ -74,10 +76,19 @@ impl Store {
             let wanted = size_hint.min(MAX_ALLOCATED_BYTES);
             // For speed alone. Where the filesystem has no such call, or no room, the writes find out. Not where the store was
             // given a part of the disk: of that, only the reservation knows what is on its way.
-            let may_allocate = direct.is_some() && inner.ledger.is_the_disks();
-            if may_allocate && disk.allocate(temp.file(), wanted).is_ok() {
-                allocated = wanted;
-                reservation.written(wanted);
+            if direct.is_some() && inner.ledger.is_the_disks() {
+                match disk.allocate(temp.file(), wanted) {
+                    Ok(()) => {
+                        allocated = wanted;
+                        reservation.written(wanted);
+                    }
+                    // A filesystem that ran out of room in the middle may have made the file longer all the same (ext4 does):
+                    // its replica would be, too.
+                    Err(_) => temp
+                        .file()
+                        .set_len(0)
+                        .map_err(|source| inner.volume.write_failed(temp.path(), source))?,
+                }
             }
         }
         Ok(ReplicaWriter {
@@ -114,7 +125,11 @@ impl ReplicaWriter {
         self.leaves.append(self.hasher.take_leaves());
         self.written = self.written.saturating_add(length);
         self.unsynced = self.unsynced.saturating_add(length);
-        if self.unsynced >= PACE_BYTES && self.direct.is_none() {
+        let pace_bytes = match self.direct {
+            Some(_) => DIRECT_PACE_BYTES,
+            None => PACE_BYTES,
+        };
+        if self.unsynced >= pace_bytes {
             self.sync_data()?;
         }
         self.broken = false;
@@ -132,9 +147,8 @@ impl ReplicaWriter {
     /// [`WriteError`] where the bytes did not reach the disk.
     pub fn finish(mut self) -> Result<PreparedReplica, WriteError> {
         self.check()?;
-        if self.direct.is_some() {
-            self.end_direct()?;
-        } else if self.written >= SYNC_ALONE_BYTES {
+        self.end_direct()?;
+        if self.written >= SYNC_ALONE_BYTES {
             self.sync_data()?;
         }
         failpoint("store-temp-written");
@@ -173,8 +187,7 @@ impl ReplicaWriter {
         }
     }
 
-    /// Writes the end of a long file. It needs no sync of its own: what the shared one has to write of it is less than a page
-    /// and where the blocks are.
+    /// Writes the end of a file that went past the page cache, and gives back the room that it did not need.
     fn end_direct(&mut self) -> Result<(), WriteError> {
         let volume = &self.inner.volume;
         let failed = |source| volume.write_failed(self.temp.path(), source);

@@ -15,7 +15,7 @@ use crate::namenode::{Allocated, AllocationWish, Commit, Committed, Granted, Nam
 use crate::retry::{INTERACTIVE, PATIENT};
 
 /// Files up to this size are small: that the room of the largest of them is reserved for each does not matter then.
-const SMALL_BYTES: u64 = 1 << 20;
+const SMALL_BYTES: u64 = super::WHOLE_BYTES;
 
 /// An allocation, or the file that is there already.
 pub(crate) enum Held {
@@ -67,8 +67,15 @@ impl Ledger {
         if is_joint(wish) {
             let answer = self.allocations.answer(wish.clone());
             let limit = INTERACTIVE.longest();
-            let (granted, lease) = self.within(limit, "WriteFile", answer).await?;
-            return Ok(Held::New(granted, lease));
+            match self.within(limit, "WriteFile", answer).await {
+                Ok((granted, lease)) if has_targets(&granted) => {
+                    return Ok(Held::New(granted, lease));
+                }
+                // There may be no room for as many as asked at once, and still for this one: it asks alone.
+                Ok(_) => {}
+                Err(error) if error.code() == ErrorCode::StorageFull => {}
+                Err(error) => return Err(error),
+            }
         }
         match self.namenode.allocate(wish, 1).await? {
             Allocated::Existing(existing) => Ok(Held::Existing(existing)),
@@ -120,6 +127,10 @@ impl Ledger {
     fn cut_off(&self, operation: &'static str) -> ClientError {
         ClientError::Internal(format!("{operation} was cut off"))
     }
+}
+
+fn has_targets(granted: &Granted) -> bool {
+    granted.allocation.targets.len() >= granted.min_replication
 }
 
 /// Whether an allocation may come out of a call with others.

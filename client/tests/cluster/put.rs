@@ -77,6 +77,28 @@ async fn i01_small_uploads_at_once_each_get_a_generation_and_a_commit_of_their_o
 }
 
 #[tokio::test]
+async fn small_uploads_for_which_there_is_no_room_together_are_each_asked_for_alone() {
+    let cluster = FakeCluster::start(3).await;
+    cluster.namenode.state().room_for_one = true;
+    let contents: Vec<Bytes> = (0..30).map(|size| some_bytes(1000 + size)).collect();
+    let uploads = contents.iter().map(|bytes| {
+        let options = PutOptions {
+            size_hint: Some(bytes.len() as u64),
+            ..plain()
+        };
+        cluster.client.put(source(bytes), options)
+    });
+    for outcome in join_all(uploads).await {
+        assert_eq!(outcome.unwrap().replicas, 3);
+    }
+    until("what had no room is given back", || {
+        let state = cluster.namenode.state();
+        state.open.is_empty() && !state.abandoned.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn i02_uploads_that_go_away_while_a_call_is_made_for_them_give_their_generations_back() {
     let cluster = FakeCluster::start(3).await;
     let uploads: Vec<_> = (0..60)

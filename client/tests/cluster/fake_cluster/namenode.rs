@@ -43,6 +43,8 @@ pub struct State {
     pub lose_delete_answers: usize,
     pub bad_replicas: Vec<(ContentHash, NodeId)>,
     pub lookups: usize,
+    /// Of several allocations in a call only the last gets a chain: there is no room for the size of the largest in all.
+    pub room_for_one: bool,
 }
 
 impl FakeNameNode {
@@ -64,6 +66,7 @@ impl FakeNameNode {
                 lose_delete_answers: 0,
                 bad_replicas: Vec::new(),
                 lookups: 0,
+                room_for_one: false,
             }),
         }
     }
@@ -114,8 +117,12 @@ impl FakeNameNode {
             }
         } else {
             let chain = self.targets(&excluded, state.chain);
+            let others = match state.room_for_one {
+                true => Vec::new(),
+                false => chain.clone(),
+            };
             for _ in 1..request.count {
-                more.push(state.allocation(chain.clone()).into());
+                more.push(state.allocation(others.clone()).into());
             }
             state.allocation(chain)
         };
