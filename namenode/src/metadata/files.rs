@@ -90,10 +90,10 @@ impl Batch<'_> {
                 generation = generation.max(replica.generation);
             }
         }
+        let generation = self.remember_delete(hash, generation)?;
         let holders: Vec<NodeIndex> = record.replicas.iter().map(|replica| replica.node).collect();
         self.replace_file(hash, Some(&record), None)?;
         self.bury(hash, generation, &holders, now_ms)?;
-        self.remember_delete(hash, generation)?;
         Ok(Reply::Deleted { existed: true })
     }
 

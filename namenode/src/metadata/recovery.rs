@@ -19,9 +19,9 @@ use crate::mutation::{MutationError, Reply};
 use crate::record::{FileRecord, NodeIndex, Replica};
 
 /// How far counters of generations and commands leap: more than any namenode hands out between two copies.
-const LEAP: u64 = 1 << 40;
+pub(super) const LEAP: u64 = 1 << 40;
 /// How far the epoch leaps: more than any namenode starts between two copies.
-const EPOCH_LEAP: u64 = 1 << 20;
+pub(super) const EPOCH_LEAP: u64 = 1 << 20;
 /// What is handed out in a millisecond, at most. The same copy may be loaded twice: the second time everything has to begin
 /// behind what the first one handed out, of which the copy knows nothing and only the clock does.
 const HANDED_OUT_PER_MS: u64 = 256;
@@ -228,17 +228,22 @@ impl Batch<'_> {
     }
 
     /// A client deletes a file up to `generation`. Where metadata was restored, a node that is away may hold a replica of it from
-    /// the time that was lost: it would make the file anew once the tombstone is gone, and that waits only for the nodes on
-    /// record.
+    /// the time that was lost, perhaps a newer one than is on record: it would make the file anew once the tombstone is gone, and
+    /// that waits only for the nodes on record. Returns up to where the delete reaches: to the end of what is lost at least.
+    /// What was handed out since is newer (I4).
     pub fn remember_delete(
         &mut self,
         hash: &ContentHash,
         generation: Generation,
-    ) -> Result<(), MutationError> {
-        if Recovery::read(&self.tables.meta)?.is_some() {
-            self.recall(hash, generation)?;
-        }
-        Ok(())
+    ) -> Result<Generation, MutationError> {
+        let Some(recovery) = Recovery::read(&self.tables.meta)? else {
+            return Ok(generation);
+        };
+        let ends = recovery.lost.iter().map(|lost| lost.to.0);
+        let last_lost = Generation(ends.max().unwrap_or(0).saturating_sub(1));
+        let reaches = generation.max(last_lost);
+        self.recall(hash, reaches)?;
+        Ok(reaches)
     }
 
     fn recall(

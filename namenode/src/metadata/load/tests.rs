@@ -277,14 +277,18 @@ fn i08_a_delete_that_is_remembered_late_takes_back_what_came_back_meanwhile() {
 
 #[test]
 fn i03_a_file_that_came_back_and_is_deleted_again_stays_deleted_whoever_was_away() {
-    let mut fixture = restored();
-    fixture.added(1, 9, 3);
-    fixture.delete(9);
-    fixture.confirm_all(1);
-    assert_eq!((fixture.file(9), fixture.buried(9)), (None, None));
-    fixture.added(3, 9, 3);
-    assert_eq!(fixture.file(9), None);
-    assert_eq!(fixture.deletes(3), [(hash(9), generation(3))]);
+    // Of the same write as what came back, or of a later one that was lost, too.
+    for away in [3, 50] {
+        let mut fixture = restored();
+        let last_lost = fixture.view().header().unwrap().next_generation - 1;
+        fixture.added(1, 9, 3);
+        fixture.delete(9);
+        fixture.confirm_all(1);
+        assert_eq!((fixture.file(9), fixture.buried(9)), (None, None));
+        fixture.added(3, 9, away);
+        assert_eq!(fixture.file(9), None);
+        assert_eq!(fixture.deletes(3), [(hash(9), generation(last_lost))]);
+    }
 
     // The same where nobody who was there had it, and it was uploaded anew.
     let mut fixture = restored();
