@@ -13,8 +13,11 @@ use redb::{Builder, Database, ReadableDatabase};
 use richardstore_failpoint::failpoint;
 use richardstore_migrations::{ClimbError, NAMENODE, NAMENODE_SCHEMA};
 
+use super::codec;
+use super::counters::Counters;
 use super::database::{database_error, found_schema, take_steps};
 use super::open::{DATABASE, OpenError, io_error, lock};
+use super::recovery::{EPOCH_LEAP, LEAP};
 use super::tables::{META, META_COUNTERS, ViewError};
 
 /// Memory for the pages of a database that is only being upgraded, in bytes.
@@ -199,8 +202,12 @@ impl Upgrade {
         let older = |copy: &KeptCopy| found.is_none_or(|found| copy.schema < found);
         let copy = copies.into_iter().rfind(older);
         let copy = copy.ok_or_else(|| UpgradeError::NoCopy(self.dir.clone()))?;
-        if !discard_changes && counters(&self.path).ok() != Some(counters(&copy.path)?) {
-            return Err(UpgradeError::Changed { path: copy.path });
+        let reached = counters(&self.path).ok();
+        if reached != Some(counters(&copy.path)?) {
+            if !discard_changes {
+                return Err(UpgradeError::Changed { path: copy.path });
+            }
+            hand_on(&copy.path, reached)?;
         }
         fs::rename(&copy.path, &self.path).map_err(|source| io_error(&copy.path, source))?;
         sync_directory(&self.dir)?;
@@ -247,20 +254,48 @@ fn open(path: &Path) -> Result<Database, OpenError> {
         .map_err(|error| database_error(path, error))
 }
 
-/// The counters as they lie on disk. Every mutation changes them, and no step does: equal bytes are an unchanged database.
-fn counters(path: &Path) -> Result<Vec<u8>, OpenError> {
+/// Every mutation changes the counters, and no step does: equal ones are an unchanged database.
+fn counters(path: &Path) -> Result<Counters, OpenError> {
     let database = open(path)?;
-    let read = || -> Result<Vec<u8>, ViewError> {
-        let meta = database.begin_read()?.open_table(META)?;
-        let frame = meta.get(META_COUNTERS)?;
-        Ok(frame
-            .map(|frame| frame.value().to_vec())
-            .unwrap_or_default())
+    let read = || Counters::read(&database.begin_read()?.open_table(META)?);
+    read().map_err(|error| damaged(path, &error))
+}
+
+/// Lets the database at `path` go on behind what another one handed out since they were the same. Datanodes obey no older
+/// epoch than the newest they met (I10), and a generation or command that is handed out twice would be taken for the first
+/// one. Where it is not known how far the other one `reached`, it is leapt over.
+fn hand_on(path: &Path, reached: Option<Counters>) -> Result<(), OpenError> {
+    let database = open(path)?;
+    let write = || -> Result<(), ViewError> {
+        let transaction = database.begin_write()?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            let mut counters = Counters::read(&meta)?;
+            let (epoch, generation, command) = match reached {
+                Some(reached) => (reached.epoch, reached.next_generation, reached.next_command),
+                None => (
+                    counters.epoch.saturating_add(EPOCH_LEAP),
+                    counters.next_generation.saturating_add(LEAP),
+                    counters.next_command.saturating_add(LEAP),
+                ),
+            };
+            counters.epoch = counters.epoch.max(epoch);
+            counters.next_generation = counters.next_generation.max(generation);
+            counters.next_command = counters.next_command.max(command);
+            let frame = codec::encode("meta counters", &counters)?;
+            meta.insert(META_COUNTERS, frame.as_slice())?;
+        }
+        let committed = transaction.commit();
+        committed.map_err(|error| ViewError::Storage(error.to_string()))
     };
-    read().map_err(|error| OpenError::Damaged {
+    write().map_err(|error| damaged(path, &error))
+}
+
+fn damaged(path: &Path, error: &ViewError) -> OpenError {
+    OpenError::Damaged {
         path: path.to_owned(),
         reason: error.to_string(),
-    })
+    }
 }
 
 fn kept_copies(dir: &Path) -> Result<Vec<KeptCopy>, OpenError> {

@@ -114,8 +114,36 @@ async fn what_was_committed_after_an_upgrade_is_not_lost_by_going_back_unless_it
     let upgrade = Upgrade::open(dir.path()).unwrap();
     let refused = upgrade.roll_back(false).unwrap_err();
     assert!(matches!(refused, UpgradeError::Changed { .. }), "{refused}");
+    let path = dir.path().join(DATABASE);
+    let reached = counters(&path).unwrap();
     assert_eq!(upgrade.roll_back(true).unwrap().schema, 1);
     assert_eq!(upgrade.status().unwrap().found, 1);
+    // Datanodes would not obey an epoch that is older than the one they met, and take a command that comes twice for the first.
+    let handed_out = |counters: &Counters| {
+        (
+            counters.epoch,
+            counters.next_generation,
+            counters.next_command,
+        )
+    };
+    assert_eq!(handed_out(&counters(&path).unwrap()), handed_out(&reached));
+}
+
+#[test]
+fn i10_going_back_from_a_database_that_cannot_be_read_leaps_over_what_it_handed_out() {
+    let dir = old_directory();
+    let path = dir.path().join(DATABASE);
+    let before = counters(&path).unwrap();
+    let upgrade = Upgrade::open(dir.path()).unwrap();
+    upgrade.climb(NAMENODE_SCHEMA).unwrap();
+    fs::write(&path, b"noise").unwrap();
+    upgrade.roll_back(true).unwrap();
+    let after = counters(&path).unwrap();
+    assert!(after.epoch > before.epoch + 1_000, "{after:?}");
+    assert!(
+        after.next_generation > before.next_generation + 1_000_000,
+        "{after:?}"
+    );
 }
 
 #[test]
