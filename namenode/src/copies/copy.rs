@@ -77,8 +77,10 @@ impl KeptCopy {
         room: &Room,
         expected_bytes: u64,
     ) -> Result<Self, CopyError> {
-        check_room(room, expected_bytes)?;
         let temporary = directory.join(TEMPORARY);
+        // What a kill left of the last one would take the room of all that come after it.
+        let _ = fs::remove_file(&temporary);
+        check_room(room, expected_bytes)?;
         let failed = |source| CopyError::Io {
             path: temporary.clone(),
             source,

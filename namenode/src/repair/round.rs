@@ -28,8 +28,9 @@ use crate::ticker::Ticks;
 const PERIOD: Duration = Duration::from_millis(200);
 /// What repair may have one node do at once.
 pub const ROUND_LIMITS: Limits = Limits {
-    // Half a second of small files for three nodes, so that none of them runs dry between two rounds.
-    streams: 1_024,
+    // Three rounds of small files for three nodes, so that none of them runs dry between two. Less than a node is handed at once:
+    // deletes and trims do not wait for copies.
+    streams: 768,
     stream_bytes: 256 << 20,
     reserved: MAX_UNDER_WAY / 2,
 };
