@@ -19,7 +19,7 @@ const QUICK: [&str; 6] = [
     "--heartbeat-interval-ms",
     "200",
     "--stale-after-ms",
-    "1500",
+    "2500",
     "--dead-after-ms",
     "4000",
 ];

@@ -6,7 +6,7 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 readonly root
 # Waits in run-books have no end of their own.
-readonly limit_seconds=300
+readonly limit_seconds=600
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 

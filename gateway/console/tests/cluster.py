@@ -106,7 +106,7 @@ class Cluster:
             try:
                 if f'"live":{self.count}'.encode() in self.get("/info") and b'"status":"running"' in self.get("/info"):
                     return
-            except (urllib.error.URLError, ConnectionError):
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
                 pass
             time.sleep(0.1)
         raise RuntimeError(f"not all datanodes came up: {self.get('/info')}")

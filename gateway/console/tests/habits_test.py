@@ -5,6 +5,7 @@ import hashlib
 import json
 import pathlib
 import random
+import re
 import subprocess
 import sys
 import time
@@ -57,15 +58,24 @@ class HabitsTest(ConsoleCase):
         expect(self.row("cancelled.bin")).to_contain_text("nothing was stored")
         network.send("Network.emulateNetworkConditions", {**speed, "uploadThroughput": -1})
         self.until(lambda: self.info()["writes_in_flight"] == 0, "the write is still open")
-        large = lambda: [found for found in self.cluster.dir.glob("datanode-*/**/*") if found.is_file() and found.stat().st_size > 1_000_000
-                         and found.suffix not in (".log",) and "index" not in found.parts]
-        self.until(lambda: not large(), "bytes are left on a datanode")
+        self.until(lambda: not self.large_files(), "bytes are left on a datanode")
         self.assertEqual(self.info()["files"], 0)
         expect(self.page.locator(".empty")).to_contain_text("Nothing is stored yet")
         # Tried again, it is stored.
         self.row("cancelled.bin").get_by_role("button", name="Retry").click()
         expect(self.row("cancelled.bin")).to_have_attribute("data-state", "stored")
         self.assertEqual(self.info()["files"], 1)
+
+    def large_files(self):
+        large = []
+        for path in self.cluster.dir.glob("datanode-*/**/*"):
+            try:
+                if path.is_file() and path.stat().st_size > 1_000_000 and path.suffix != ".log" and "index" not in path.parts:
+                    large.append(path)
+            except FileNotFoundError:
+                # Removed meanwhile, which is what is waited for.
+                pass
+        return large
 
     def test_2_what_failed_can_be_tried_again(self):
         path = self.cluster.dir / "stubborn.txt"
@@ -186,7 +196,8 @@ class HabitsTest(ConsoleCase):
             expect(self.page.locator("#status-word")).to_have_text("running")
             wanted = self.page.evaluate(FOCUSABLE)
             met = self.tab_through()
-            strip = lambda html: html.split(">", 1)[0]
+            # What it is and where it leads: ages and the like change between the two looks.
+            strip = lambda html: re.sub(r' (title|class|style|aria-label)="[^"]*"', "", html.split(">", 1)[0])
             self.assertEqual([strip(stop["html"]) for stop in met], [strip(html) for html in wanted], view)
             self.assertEqual([stop["html"] for stop in met if not stop["visible"]], [], f"{view}: focus that is not seen")
 
@@ -215,9 +226,7 @@ class HabitsTest(ConsoleCase):
 
     def test_8_events_go_on_after_a_restart_of_the_gateway(self):
         self.open("cluster")
-        rows = self.page.locator(".events li")
         expect(self.page.locator(".events")).to_contain_text("datanode-3 joined")
-        before = rows.count()
         address = self.cluster.gateway
         self.cluster.kill("gateway")
         expect(self.page.locator("#status-word")).to_have_text("gateway away")
@@ -226,9 +235,9 @@ class HabitsTest(ConsoleCase):
         expect(self.page.locator("#status-word")).to_have_text("running")
         digest = json.loads(self.cluster.get("/files?limit=1"))["files"][0]["hash"]
         self.cluster.delete(digest)
-        expect(rows.first).to_contain_text(f"Deleted {digest[:12]}")
-        # None was told twice and none was left out.
-        self.assertEqual(rows.count(), before + 1)
+        # Told once, and what was there before is not told again. Others, of a node that is late, may come at any time.
+        for words in (f"Deleted {digest[:12]}", "datanode-3 joined"):
+            expect(self.page.locator(".events li", has_text=words)).to_have_count(1)
         self.forgive("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_SOCKET_NOT_CONNECTED")
 
     def test_9_a_deleted_file_says_so_and_why(self):
@@ -249,6 +258,9 @@ class HabitsTest(ConsoleCase):
         self.assertEqual([item["id"] for item in found if item["impact"] in ("serious", "critical")], [])
         # Stored again, it has a life before this one.
         self.cluster.put(path.read_bytes())
+        # The answer is of the moment at which it was asked for, and the others may still have to confirm.
+        holders = lambda: [json.loads(line)["holders"] for line in self.cluster.get("/admin/dump/tombstones").splitlines() if digest.encode() in line]
+        self.until(lambda: [len(nodes) for nodes in holders()] == [1], "the others never confirmed")
         self.page.get_by_role("button", name="Ask").click()
         expect(answer).to_contain_text("Deleted before")
         expect(answer).to_contain_text("and stored again since; 1 datanode has to confirm")
