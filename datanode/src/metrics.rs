@@ -30,6 +30,8 @@ pub(crate) struct DatanodeMetrics {
     pub(crate) bad_replicas: AtomicU64,
     /// Events of each incremental block report.
     pub(crate) report_events: Histogram,
+    /// Replicas that each full block report listed; 0 where the digests agreed.
+    pub(crate) full_report_replicas: Histogram,
 }
 
 impl Default for DatanodeMetrics {
@@ -43,6 +45,7 @@ impl Default for DatanodeMetrics {
             scrub_began_ms: AtomicU64::new(0),
             bad_replicas: AtomicU64::new(0),
             report_events: Histogram::new(COUNTS),
+            full_report_replicas: Histogram::new(COUNTS),
         }
     }
 }
@@ -156,6 +159,11 @@ fn expose_counters(node: &Node, out: &mut Exposition) {
         "richardstore_datanode_report_events",
         "Events of one incremental block report.",
         &metrics.report_events,
+    );
+    out.histogram(
+        "richardstore_datanode_full_report_replicas",
+        "Replicas that one full block report listed; 0 where the digests agreed.",
+        &metrics.full_report_replicas,
     );
 }
 

@@ -26,29 +26,35 @@ impl Reporting<'_> {
         self.flush().await?;
         let digests = self.ask_index(|index| Ok(index.digests())).await?;
         let answer = self.send_step(root_step(&digests)).await?;
+        let mut listed = 0;
         if !answer.root_agrees {
             let answer = self.send_step(ranges_step(&digests)).await?;
             let differing = list_field("differing", answer.differing, RANGES, known_range);
             for range in differing.map_err(StoreError::from)? {
-                self.report_range(range).await?;
+                listed += self.report_range(range).await?;
             }
         }
+        let sizes = &self.node.metrics.full_report_replicas;
+        sizes.observe_count(listed);
         self.flush().await?;
         let sequence = self.ask_index(|index| Ok(index.next_sequence())).await?;
         self.send_step(done_step(sequence)).await?;
         Ok(())
     }
 
-    async fn report_range(&mut self, range: usize) -> Result<(), ReportEnd> {
+    /// Returns how many replicas it listed.
+    async fn report_range(&mut self, range: usize) -> Result<usize, ReportEnd> {
         let bounds = range_bounds(range).ok_or(ReportEnd::Register)?;
         let mut after = range
             .checked_sub(1)
             .and_then(range_bounds)
             .map(|(_, last)| last);
+        let mut listed = 0;
         loop {
             let entries = self
                 .ask_index(move |index| index.entries(after, bounds.1, PAGE_ENTRIES))
                 .await?;
+            listed += entries.len();
             let last = entries.last().map(|entry| entry.hash);
             // A full page says nothing about what lies behind it.
             let through = match last {
@@ -62,7 +68,7 @@ impl Reporting<'_> {
             // Page by page, so that uploads behind a long report do not wait for its end.
             self.flush().await?;
             if through == bounds.1 {
-                return Ok(());
+                return Ok(listed);
             }
             after = Some(through);
         }
