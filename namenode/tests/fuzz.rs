@@ -83,6 +83,7 @@ async fn call_all(rig: &Rig, node: &FakeNode, bytes: &[u8]) {
         commit_files: wire::CommitFilesRequest;
         abandon_writes: wire::AbandonWritesRequest;
         read_file: wire::ReadFileRequest;
+        locate_files: wire::LocateFilesRequest;
         list_files: wire::ListFilesRequest;
         dump: wire::DumpRequest;
         register: wire::RegisterRequest;
