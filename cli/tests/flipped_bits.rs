@@ -64,10 +64,14 @@ async fn run(arguments: &[&str], outcomes: &mut Outcomes) -> Output {
 /// Neither killed nor gone without a word, whatever it met.
 fn assert_said_why(output: &Output, flip: &str) -> i32 {
     let words = String::from_utf8_lossy(&output.stderr);
-    let Some(code) = output.status.code() else {
-        let by_redb = words.contains("panicked at") && words.contains("/redb-");
-        assert!(by_redb, "{flip}: {}, {words}", output.status);
-        return ABORTED;
+    let code = match output.status.code() {
+        // By a signal, or by a panic that nobody contained.
+        None | Some(101) => {
+            let by_redb = words.contains("panicked at") && words.contains("/redb-");
+            assert!(by_redb, "{flip}: {}, {words}", output.status);
+            return ABORTED;
+        }
+        Some(code) => code,
     };
     if code != 0 {
         assert!(
@@ -109,7 +113,7 @@ async fn read(database: &Path, files: &BTreeSet<String>, flip: &str, outcomes: &
                 outcomes.aborted += 1;
                 return;
             }
-            code => panic!("{flip}: exit code {code}"),
+            code => panic!("{flip}: exit code {code}, {output:?}"),
         }
     }
 }

@@ -167,9 +167,7 @@ pub(super) fn database_error(path: &Path, error: DatabaseError) -> OpenError {
         DatabaseError::DatabaseAlreadyOpen => OpenError::Locked {
             path: path.to_owned(),
         },
-        DatabaseError::Storage(redb::StorageError::Io(source))
-            if source.kind() != io::ErrorKind::InvalidData =>
-        {
+        DatabaseError::Storage(redb::StorageError::Io(source)) if !is_damage(&source) => {
             io_error(path, source)
         }
         other => OpenError::Damaged {
@@ -177,6 +175,17 @@ pub(super) fn database_error(path: &Path, error: DatabaseError) -> OpenError {
             reason: other.to_string(),
         },
     }
+}
+
+/// Whether the disk did nothing wrong: what is written points to places that do not exist.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::FileTooLarge
+    )
 }
 
 #[cfg(test)]
@@ -204,6 +213,16 @@ mod tests {
         ]);
         assert!(replies.unwrap().iter().all(Result::is_ok));
         disk.bytes()
+    }
+
+    #[test]
+    fn a_page_behind_the_end_is_damage_and_a_disk_that_fails_is_none() {
+        let of = |kind: io::ErrorKind| {
+            let error = DatabaseError::Storage(redb::StorageError::Io(kind.into()));
+            database_error(Path::new("d"), error).exit_code()
+        };
+        assert_eq!(of(io::ErrorKind::UnexpectedEof), 23);
+        assert_eq!(of(io::ErrorKind::PermissionDenied), 25);
     }
 
     #[test]

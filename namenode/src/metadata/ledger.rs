@@ -1,6 +1,7 @@
 //! [`Ledger`]: the open database, and batches of mutations run on it durably.
 
 use std::fs::File;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -19,10 +20,31 @@ pub(super) type Replies = Vec<Result<Reply, MutationError>>;
 
 /// An open database. Dropping it closes the file and then gives the directory free.
 pub(super) struct Ledger {
-    database: Database,
+    database: Contained,
     room: Room,
     // After the database: fields are dropped in order, and the directory must not be free while the file is open.
     _lock: Option<File>,
+}
+
+/// redb may panic over damaged pages when it closes the file, too, and would end the process without a word of ours. `None` only
+/// while it is dropped.
+struct Contained(Option<Database>);
+
+impl Deref for Contained {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        let database = self.0.as_ref();
+        database.expect("only the drop takes it, after which nobody has it")
+    }
+}
+
+impl Drop for Contained {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        // The panic hook has reported it.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
+    }
 }
 
 /// The database failed in a way after which only exiting and opening it again says what is on disk.
@@ -46,7 +68,7 @@ impl Ledger {
 
     pub fn with_room(database: Database, room: Room, lock: Option<File>) -> Arc<Self> {
         Arc::new(Self {
-            database,
+            database: Contained(Some(database)),
             room,
             _lock: lock,
         })
