@@ -8,10 +8,8 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::panic;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use common::fake_namenode::FakeNamenode;
@@ -19,7 +17,7 @@ use common::node::TestNode;
 use common::until;
 use common::writes::{connect, content, put, read};
 use prost::Message;
-use richardstore_fuzz::{fuzz, message, mutated_of};
+use richardstore_fuzz::{count_panics, fuzz, message, mutated_of};
 use richardstore_proto::wire;
 use richardstore_proto::wire::data_node_admin_client::DataNodeAdminClient;
 use richardstore_proto::wire::data_node_inventory_client::DataNodeInventoryClient;
@@ -29,17 +27,6 @@ use tokio::time::timeout;
 
 /// No call takes longer.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// A panic behind a call would only look like a broken connection.
-fn count_panics() -> Arc<AtomicU64> {
-    let count = Arc::new(AtomicU64::new(0));
-    let (counter, before) = (count.clone(), panic::take_hook());
-    panic::set_hook(Box::new(move |info| {
-        counter.fetch_add(1, Ordering::SeqCst);
-        before(info);
-    }));
-    count
-}
 
 /// Every file below `directory` that is not the index's, nor the scrub's, which notes now and then how far it is.
 fn files(directory: &Path) -> BTreeSet<PathBuf> {

@@ -1,6 +1,9 @@
 //! Random and mutated input for tests: [`fuzz`] runs a property over many cases, with its seed printed, and as many of them as
 //! `FUZZ_CASES` says.
 
+use std::panic;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
 use proptest::collection::vec;
@@ -8,6 +11,17 @@ use proptest::prelude::any;
 use proptest::sample::Index;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+/// Counts the panics of this process from now on. One behind a call would only look like a broken connection.
+pub fn count_panics() -> Arc<AtomicU64> {
+    let count = Arc::new(AtomicU64::new(0));
+    let (counter, before) = (count.clone(), panic::take_hook());
+    panic::set_hook(Box::new(move |info| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        before(info);
+    }));
+    count
+}
 
 /// Runs `property` over values of `strategy`: `cases` of them, or as many as `FUZZ_CASES` says. A panic in it fails the test, with
 /// the smallest value that still makes it panic; `FUZZ_SEED` brings the same values back.

@@ -8,14 +8,12 @@
 #[path = "service/fixture.rs"]
 mod fixture;
 
-use std::panic;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fixture::{FakeNode, Rig, hash};
 use prost::Message;
-use richardstore_fuzz::{fuzz, message, mutated, mutated_of};
+use richardstore_fuzz::{count_panics, fuzz, message, mutated, mutated_of};
 use richardstore_namenode::verify_dump;
 use richardstore_proto::wire;
 use richardstore_proto::wire::event_log_client::EventLogClient;
@@ -26,17 +24,6 @@ use tokio::time::timeout;
 
 /// No call takes longer.
 const LIMIT: Duration = Duration::from_secs(30);
-
-/// A panic behind a call would only look like a broken connection.
-fn count_panics() -> Arc<AtomicU64> {
-    let count = Arc::new(AtomicU64::new(0));
-    let (counter, before) = (count.clone(), panic::take_hook());
-    panic::set_hook(Box::new(move |info| {
-        counter.fetch_add(1, Ordering::SeqCst);
-        before(info);
-    }));
-    count
-}
 
 /// Makes each of the calls whose request the bytes are.
 macro_rules! call {
