@@ -11,8 +11,9 @@ use crate::backoff::Backoff;
 use crate::node::{Node, Registration};
 use crate::pipeline::offload_failed;
 
-/// Changes within this time go in one message.
-const GATHER: Duration = Duration::from_millis(20);
+/// Changes within this time go in one message. The client commits what it wrote within a moment, with its holders: a report that
+/// comes after that changes nothing, one that comes before is kept aside until then. Each is a commit of the namenode.
+const GATHER: Duration = Duration::from_millis(200);
 
 /// Why reporting stopped before everything was told.
 #[derive(Debug)]
