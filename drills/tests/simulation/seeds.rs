@@ -20,7 +20,7 @@ use crate::scratch::scratch;
 use crate::wire::Wire;
 use crate::workload::{Record, SharedDisks, SharedRecord, Workload};
 
-const DEFAULT_SEEDS: u64 = 30;
+const DEFAULT_SEEDS: u64 = 300;
 /// 2026-01-01, in seconds since the epoch: records carry the same times in every run.
 const STARTED_AT: u64 = 1_767_225_600;
 const TICK: Duration = Duration::from_millis(10);
