@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use richardstore_proto::{NodeId, NodeStats, Sequence, SessionEpoch};
+use richardstore_proto::{Generation, NodeId, NodeStats, Sequence, SessionEpoch};
 
 use crate::known_node::KnownNode;
 use crate::liveness::{Liveness, Timeouts};
@@ -20,6 +20,8 @@ pub struct Cluster {
     by_id: BTreeMap<NodeId, NodeIndex>,
     removed: BTreeSet<NodeIndex>,
     shown: BTreeMap<NodeIndex, Liveness>,
+    /// The highest [`KnownNode::registered_before`].
+    registered_before: Generation,
 }
 
 /// Why a datanode's call does not count.
@@ -83,6 +85,7 @@ impl Cluster {
             by_id: BTreeMap::new(),
             removed: BTreeSet::new(),
             shown: BTreeMap::new(),
+            registered_before: Generation(0),
         };
         for record in records {
             cluster.insert(KnownNode::from_record(record, now_ms));
@@ -112,6 +115,29 @@ impl Cluster {
         node.forget_promises(now_ms);
         node.hear(stats, self.heartbeat_interval_ms, now_ms);
         self.insert(node);
+    }
+
+    /// The generations before `next` were handed out before the node registered.
+    pub fn registered_before(&mut self, index: NodeIndex, next: Generation) {
+        if let Some(node) = self.nodes.get_mut(&index) {
+            node.registered_before = next;
+            self.registered_before = self.registered_before.max(next);
+        }
+    }
+
+    /// Whether a node registered since `generation` was handed out.
+    pub fn has_registered_since(&self, generation: Generation) -> bool {
+        generation < self.registered_before
+    }
+
+    /// Event: the node is believed to hold a replica of `generation`, by what it said of it to whoever wrote it. Where it
+    /// registered since, that is to be checked: its disk may be another one, and its full report may have come before.
+    pub fn told_of(&mut self, index: NodeIndex, generation: Generation) {
+        if let Some(node) = self.nodes.get_mut(&index)
+            && generation < node.registered_before
+        {
+            node.report.doubt();
+        }
     }
 
     /// Event: a heartbeat of a session that [`Cluster::session`] accepted. A node that was dead has to prove again what

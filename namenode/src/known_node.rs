@@ -31,6 +31,9 @@ pub struct KnownNode {
     pub session: SessionEpoch,
     /// It registered since the namenode started.
     pub registered: bool,
+    /// The generation after those that had been handed out when it registered: what it acknowledged of earlier ones may have gone
+    /// since with its disk.
+    pub registered_before: Generation,
     /// What it last said of itself; zero before it registered.
     pub stats: NodeStats,
     /// How far its reports are.
@@ -73,6 +76,7 @@ impl KnownNode {
             maintenance_until_ms: None,
             session: record.session_epoch,
             registered: false,
+            registered_before: Generation(0),
             stats: NodeStats::default(),
             report: ReportProgress::default(),
             delivery: Delivery::default(),

@@ -55,6 +55,12 @@ impl ReportProgress {
         };
     }
 
+    /// Something came to be believed that an earlier comparison did not see, and that one under way may have passed.
+    pub fn doubt(&mut self) {
+        self.distrust();
+        self.cut_short = true;
+    }
+
     /// The datanode is to start a full report.
     pub fn wanted(&self, now_ms: u64) -> bool {
         self.ended_ms
@@ -103,6 +109,18 @@ mod tests {
         let mut report = ReportProgress::default();
         report.begin();
         report.cut_short();
+        report.end(Sequence(1), Sequence(1), 5);
+        assert!(report.wanted(5) && !report.is_fresh());
+        report.begin();
+        report.end(Sequence(1), Sequence(1), 6);
+        assert!(!report.wanted(6) && report.is_fresh());
+    }
+
+    #[test]
+    fn a_doubt_during_a_comparison_makes_another_one_necessary() {
+        let mut report = ReportProgress::default();
+        report.begin();
+        report.doubt();
         report.end(Sequence(1), Sequence(1), 5);
         assert!(report.wanted(5) && !report.is_fresh());
         report.begin();

@@ -59,6 +59,12 @@ fn i05_seed_256_a_scrub_does_not_wait_for_a_clock_that_was_ahead() {
     assert_holds(256);
 }
 
+/// A disk was wiped between the acknowledgement and the commit, which then was believed: `namenode/tests/service/reports.rs`.
+#[test]
+fn i06_seed_303_what_was_on_a_disk_that_was_lost_before_the_commit_is_made_again() {
+    assert_holds(303);
+}
+
 fn assert_holds(seed: u64) {
     if let Err(why) = seeds::simulate(seed, Wire::default()) {
         panic!("seed {seed}: {why}");

@@ -92,6 +92,9 @@ impl Batch<'_> {
         start.rack.clone_into(&mut node.rack);
         let next_sequence = node.next_sequence;
         self.touch();
+        if journal_changed {
+            self.unpark_all(index)?;
+        }
         Ok(Reply::Registered {
             index,
             next_sequence,

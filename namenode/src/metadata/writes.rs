@@ -182,6 +182,20 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// Takes back all that was parked for `node`: it counts in a journal that is over, perhaps with its disk. The full report tells
+    /// of what is still there.
+    pub fn unpark_all(&mut self, node: NodeIndex) -> Result<(), MutationError> {
+        let mut parked = Vec::new();
+        for row in self.tables.writes.iter()? {
+            let (first, frame) = row?;
+            // A damaged row must not keep a node out.
+            let record = codec::decode_write(Generation(first.value()), frame.value());
+            let replicas = record.into_iter().flat_map(|record| record.parked);
+            parked.extend(replicas.filter(|replica| replica.node == node));
+        }
+        parked.iter().try_for_each(|replica| self.unpark(replica))
+    }
+
     /// The write of a parked replica ended without a commit of this file: where the file lives, the replica is one of
     /// its; otherwise nobody will ever ask for it, and it has to go.
     pub fn settle_parked(

@@ -54,7 +54,9 @@ pub async fn register(
         } => (index, next_sequence, journal_changed),
         other => return Err(unexpected(&other)),
     };
-    let record = shared.metadata.view()?.node(index)?.ok_or_else(|| {
+    let view = shared.metadata.view()?;
+    let next_generation = view.next_generation()?;
+    let record = view.node(index)?.ok_or_else(|| {
         StoreError::new(
             ErrorCode::Internal,
             format!("node {} registered and has no record", node.node_id),
@@ -72,7 +74,12 @@ pub async fn register(
         session = session.0, next_sequence = next_sequence.0, journal_changed, version = request.version,
         "datanode registered"
     );
-    let safe_mode_over = shared.soft().registered(record, stats, shared.now_ms());
+    let safe_mode_over = {
+        let mut soft = shared.soft();
+        let safe_mode_over = soft.registered(record, stats, shared.now_ms());
+        soft.cluster.registered_before(index, next_generation);
+        safe_mode_over
+    };
     shared.tell_of(index, News::of(EventKind::NodeJoined));
     if safe_mode_over {
         tracing::info!("safe mode is over: every known datanode is back");
@@ -85,7 +92,7 @@ pub async fn register(
         // Always: where both sides agree it costs one small message, and what happened while they were apart is unknown.
         full_report_wanted: true,
         heartbeat_interval_ms: shared.config.heartbeat_interval_ms,
-        deletes_wanted: shared.metadata.view()?.was_restored()?,
+        deletes_wanted: view.was_restored()?,
     })
 }
 

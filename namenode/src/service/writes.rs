@@ -103,6 +103,7 @@ async fn commit_one(
             replicas,
             created_ms,
         } => {
+            check_late_holders(shared, &file)?;
             let wall_ms = shared.wall_ms();
             let history = &mut shared.soft().history;
             history.committed(file.hash, file.generation, created, wall_ms);
@@ -116,6 +117,21 @@ async fn commit_one(
         }
         other => Err(unexpected(&other)),
     }
+}
+
+/// I6: a datanode that acknowledged a write and lost its disk before the commit may have been through its full report by then.
+/// Nothing would tell that it holds nothing before the next one, an hour later.
+fn check_late_holders(shared: &Shared, file: &FileInfo) -> Result<(), StoreError> {
+    if !shared.soft().cluster.has_registered_since(file.generation) {
+        return Ok(());
+    }
+    let record = shared.metadata.view()?.file(&file.hash)?;
+    let replicas = record.into_iter().flat_map(|record| record.replicas);
+    let mut soft = shared.soft();
+    for replica in replicas.filter(|replica| replica.generation == file.generation) {
+        soft.cluster.told_of(replica.node, replica.generation);
+    }
+    Ok(())
 }
 
 /// I1: nothing is acknowledged that is on fewer disks than promised.

@@ -235,3 +235,64 @@ async fn i05_a_replica_reported_as_bad_is_asked_last() {
     }
     rig.stop().await;
 }
+
+/// The node says that it holds what `held` says, which agrees with what is believed.
+async fn report_all(rig: &Rig, node: &FakeNode, held: &[(ContentHash, u64)]) {
+    let agreed = node.full_report(&rig.client, digests(held, false)).await;
+    assert!(agreed.unwrap().root_agrees);
+    let sequence = node.next_sequence;
+    let done = Step::Done(wire::ReportDone { sequence });
+    node.full_report(&rig.client, done).await.unwrap();
+    let beat = node.heartbeat(&rig.client).await.unwrap();
+    assert!(!beat.full_report_wanted);
+}
+
+/// Seed 303 of the simulation: the disk was wiped between the acknowledgement and the commit.
+#[tokio::test]
+async fn i06_a_node_that_came_anew_since_it_acknowledged_is_checked_after_the_commit() {
+    let rig = Rig::start().await;
+    let mut nodes = rig.nodes(3).await;
+    let generation = rig.allocate().await.generation;
+    // It was given another disk.
+    (nodes[2].session, nodes[2].journal) = (2, 9);
+    nodes[2].register(&rig.client).await.unwrap();
+    report_all(&rig, &nodes[2], &[]).await;
+    let acknowledged: Vec<&FakeNode> = nodes.iter().collect();
+    rig.commit(hash(1), generation, &acknowledged)
+        .await
+        .unwrap();
+    let beat = nodes[2].heartbeat(&rig.client).await.unwrap();
+    assert!(beat.full_report_wanted, "it may hold nothing of that");
+
+    // Of the next write it cannot have lost anything.
+    report_all(&rig, &nodes[2], &[(hash(1), generation)]).await;
+    let generation = rig.allocate().await.generation;
+    rig.commit(hash(2), generation, &[&nodes[2]])
+        .await
+        .unwrap_err();
+    let acknowledged: Vec<&FakeNode> = nodes.iter().collect();
+    rig.commit(hash(2), generation, &acknowledged)
+        .await
+        .unwrap();
+    let beat = nodes[2].heartbeat(&rig.client).await.unwrap();
+    assert!(!beat.full_report_wanted);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn i06_what_a_node_reported_in_a_journal_that_is_over_is_not_believed_when_the_write_ends() {
+    let rig = Rig::start().await;
+    let mut nodes = rig.nodes(3).await;
+    let generation = rig.allocate().await.generation;
+    nodes[2].added(&rig.client, hash(1), generation).await;
+    (nodes[2].session, nodes[2].journal, nodes[2].next_sequence) = (2, 9, 1);
+    nodes[2].register(&rig.client).await.unwrap();
+    rig.commit(hash(1), generation, &[&nodes[0], &nodes[1]])
+        .await
+        .unwrap();
+    assert_eq!(rig.read(hash(1)).await.unwrap().nodes.len(), 2);
+    // Where it still has it, its full report tells.
+    nodes[2].added(&rig.client, hash(1), generation).await;
+    assert_eq!(rig.read(hash(1)).await.unwrap().nodes.len(), 3);
+    rig.stop().await;
+}
