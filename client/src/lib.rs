@@ -12,7 +12,6 @@ mod copies;
 mod error;
 mod events;
 mod get;
-mod joint_calls;
 mod namenode;
 mod put;
 mod retry;

@@ -15,7 +15,7 @@ use crate::membership::Membership;
 use crate::memory::Memory;
 use crate::metrics::DatanodeMetrics;
 use crate::namenode::NamenodeLink;
-use crate::pipeline::offload_failed;
+use crate::pipeline::{SmallFiles, offload_failed};
 use crate::volume::Volume;
 
 /// What the namenode answered to the registration in force.
@@ -34,6 +34,8 @@ pub(crate) struct Node {
     /// `host:port` as others reach it.
     pub(crate) address: String,
     pub(crate) volume: Arc<Volume>,
+    /// Publishes them on the volume.
+    pub(crate) small_files: Arc<SmallFiles>,
     pub(crate) membership: Membership,
     /// What is kept for a namenode that may lose its metadata.
     pub(crate) memory: Arc<Memory>,
@@ -68,12 +70,14 @@ impl Node {
         membership: Membership,
         memory: Arc<Memory>,
     ) -> Self {
+        let tasks = Tasks::new();
         Self {
+            small_files: Arc::new(SmallFiles::new(&tasks, &volume, environment.offload)),
             namenode: NamenodeLink::new(config.namenode.clone(), environment.channels.clone()),
             writes: Arc::new(Semaphore::new(config.max_writes)),
             reads: Arc::new(Semaphore::new(config.max_reads)),
             bad_replicas: BadReplicas::default(),
-            tasks: Tasks::new(),
+            tasks,
             cut: CancellationToken::new(),
             registration: watch::Sender::new(None),
             register_again: Notify::new(),

@@ -7,17 +7,16 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
-use richardstore_runtime::Tasks;
 use tokio::sync::oneshot;
 
-/// Wishes of one call at most; the namenode takes no more allocations at once.
-const MAX_JOINT: usize = 64;
+use crate::Tasks;
 
 type Call<W, A> = Arc<dyn Fn(Vec<W>) -> BoxFuture<'static, Vec<A>> + Send + Sync>;
 
 /// Carries out wishes `W` and answers each with an `A`. Cheap to clone.
-pub(crate) struct JointCalls<W, A> {
+pub struct JointCalls<W, A> {
     tasks: Tasks,
+    most: usize,
     call: Call<W, A>,
     queue: Arc<Mutex<Queue<W, A>>>,
 }
@@ -28,13 +27,16 @@ struct Queue<W, A> {
 }
 
 impl<W: Send + 'static, A: Send + 'static> JointCalls<W, A> {
-    /// Wishes are carried out by `call`, in tasks of `tasks`. It gives one answer for each, in the same order.
-    pub(crate) fn new(
+    /// Wishes are carried out by `call`, at most `most` at a time, in tasks of `tasks`. It gives one answer for each, in the same
+    /// order.
+    pub fn new(
         tasks: &Tasks,
+        most: usize,
         call: impl Fn(Vec<W>) -> BoxFuture<'static, Vec<A>> + Send + Sync + 'static,
     ) -> Self {
         Self {
             tasks: tasks.clone(),
+            most,
             call: Arc::new(call),
             queue: Arc::new(Mutex::new(Queue {
                 waiting: VecDeque::new(),
@@ -45,7 +47,7 @@ impl<W: Send + 'static, A: Send + 'static> JointCalls<W, A> {
 
     /// Has `wish` carried out. `None` where the call was cut off. Dropped before the answer is there, it does not cut the
     /// call off, which others may share: the answer is dropped in its turn.
-    pub(crate) async fn answer(&self, wish: W) -> Option<A> {
+    pub async fn answer(&self, wish: W) -> Option<A> {
         let (sender, answer) = oneshot::channel();
         let begins = {
             let mut queue = lock(&self.queue);
@@ -55,6 +57,7 @@ impl<W: Send + 'static, A: Send + 'static> JointCalls<W, A> {
         if begins {
             let calling = Calling {
                 queue: self.queue.clone(),
+                most: self.most,
                 ended: false,
             };
             self.tasks.spawn(calling.run(self.call.clone()));
@@ -67,6 +70,7 @@ impl<W, A> Clone for JointCalls<W, A> {
     fn clone(&self) -> Self {
         Self {
             tasks: self.tasks.clone(),
+            most: self.most,
             call: self.call.clone(),
             queue: self.queue.clone(),
         }
@@ -76,6 +80,7 @@ impl<W, A> Clone for JointCalls<W, A> {
 /// The task that calls as long as somebody waits.
 struct Calling<W, A> {
     queue: Arc<Mutex<Queue<W, A>>>,
+    most: usize,
     ended: bool,
 }
 
@@ -93,7 +98,7 @@ impl<W, A> Calling<W, A> {
     fn next(&mut self) -> Option<(Vec<W>, Vec<oneshot::Sender<A>>)> {
         let mut queue = lock(&self.queue);
         queue.waiting.retain(|(_, sender)| !sender.is_closed());
-        let count = queue.waiting.len().min(MAX_JOINT);
+        let count = queue.waiting.len().min(self.most);
         if count == 0 {
             queue.calling = false;
             self.ended = true;
@@ -123,6 +128,8 @@ mod tests {
     use super::*;
     use tokio::sync::Semaphore;
 
+    const MOST: usize = 64;
+
     /// The calls, what lets one of them end, and how many wishes each carried.
     type Doubling = (JointCalls<u32, u32>, Arc<Semaphore>, Arc<Mutex<Vec<usize>>>);
 
@@ -133,7 +140,7 @@ mod tests {
             Arc::<Mutex<Vec<usize>>>::default(),
         );
         let (let_end, told) = (may_end.clone(), sizes.clone());
-        let calls = JointCalls::new(&Tasks::new(), move |wishes: Vec<u32>| {
+        let calls = JointCalls::new(&Tasks::new(), MOST, move |wishes: Vec<u32>| {
             told.lock().unwrap().push(wishes.len());
             let let_end = let_end.clone();
             Box::pin(async move {
@@ -164,7 +171,7 @@ mod tests {
         for (wish, other) in (1..).zip(others) {
             assert_eq!(other.await.unwrap(), Some(wish * 2));
         }
-        assert_eq!(*sizes.lock().unwrap(), [1, MAX_JOINT, 100 - MAX_JOINT]);
+        assert_eq!(*sizes.lock().unwrap(), [1, MOST, 100 - MOST]);
         assert!(!lock(&calls.queue).calling);
     }
 
@@ -188,7 +195,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_panics_leaves_nobody_waiting() {
-        let calls = JointCalls::new(&Tasks::new(), |wishes: Vec<u32>| {
+        let calls = JointCalls::new(&Tasks::new(), MOST, |wishes: Vec<u32>| {
             Box::pin(async move {
                 assert_ne!(wishes, [1], "as it should");
                 wishes

@@ -104,6 +104,58 @@ fn i01_publishes_that_meet_share_one_sync_before_their_renames_and_one_after() {
     assert!(acknowledged.count() >= 8, "{kinds:?}");
 }
 
+fn prepare(store: &Store, bytes: &[u8]) -> crate::PreparedReplica {
+    let mut writer = store.writer(0).unwrap();
+    writer.write(bytes).unwrap();
+    writer.finish().unwrap()
+}
+
+#[test]
+fn i01_replicas_that_are_published_together_are_acknowledged_after_both_syncs() {
+    let (_directory, disk, store) = open(None);
+    let replicas = [b"a", b"b", b"c"].map(|bytes| (prepare(&store, bytes), Generation(1)));
+    let hashes = replicas.each_ref().map(|(replica, _)| replica.hash());
+    disk.take_calls();
+    let published = store.publish_all(replicas.into(), |_| disk.acknowledge());
+    let published: Vec<_> = published
+        .into_iter()
+        .map(|meta| meta.unwrap().hash)
+        .collect();
+    assert_eq!(published, hashes, "in the order in which they were given");
+    let mut expected = vec![Kind::SetRecord; 3];
+    expected.push(Kind::SyncFilesystem);
+    expected.extend([Kind::Rename; 3]);
+    expected.push(Kind::SyncFilesystem);
+    expected.extend([Kind::Acknowledge; 3]);
+    assert_eq!(disk.take_kinds(), expected);
+}
+
+#[test]
+fn one_of_those_that_are_published_together_fails_alone() {
+    let (_directory, disk, store) = open(None);
+    let replicas = [b"a", b"b"].map(|bytes| (prepare(&store, bytes), Generation(1)));
+    // They are taken in the order of their hashes.
+    let last = replicas.iter().map(|(replica, _)| replica.hash()).max();
+    disk.fail(Kind::SetRecord, 1, Errno::NOSPC);
+    let published = store.publish_all(replicas.into(), |meta| assert_ne!(Some(meta.hash), last));
+    let failed = published.iter().filter(|result| result.is_err());
+    assert_eq!(failed.count(), 1);
+    assert_eq!((temp_files(&store), store.failed()), (0, None));
+    assert!(store.meta(&last.unwrap()).unwrap().is_none());
+}
+
+#[test]
+fn i04_what_is_twice_among_those_published_together_keeps_the_higher_generation() {
+    let (_directory, _disk, store) = open(None);
+    let replicas = [(b"a", 3), (b"b", 1), (b"a", 2)]
+        .map(|(bytes, generation)| (prepare(&store, bytes), Generation(generation)));
+    let mut told = 0;
+    let published = store.publish_all(replicas.into(), |_| told += 1);
+    let generation = |meta: Result<crate::ReplicaMeta, _>| meta.unwrap().generation.0;
+    let generations: Vec<u64> = published.into_iter().map(generation).collect();
+    assert_eq!((generations, told), (vec![3, 1, 3], 3));
+}
+
 #[test]
 fn i01_a_new_directory_is_synced_with_its_parents() {
     let (_directory, disk, store) = open(Some(Layout::new(5, Depth::Full).unwrap()));

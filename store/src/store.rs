@@ -55,7 +55,8 @@ pub(crate) struct Inner {
     pub locks: HashLocks,
     pub ledger: Arc<SpaceLedger>,
     pub suspects: Suspects,
-    pub batches: Batches<Change, Result<(), WriteError>>,
+    /// A batch is of groups, each with one submitter.
+    pub batches: Batches<Vec<Change>, Vec<Result<(), WriteError>>>,
 }
 
 /// What became of a delete.

@@ -2,22 +2,17 @@
 //! dropped at any point, nothing of them remains.
 
 use std::io::{Seek, SeekFrom};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use richardstore_failpoint::failpoint;
-use richardstore_proto::{Blake3Root, ContentHash, Generation};
-
 use crate::direct::{ALIGNMENT, DirectBlocks};
-use crate::hasher::{ContentDigest, ContentHasher};
-use crate::publish::{Change, apply_durably};
-use crate::quarantine::free_path;
-use crate::replica::{OpenReplica, ReplicaMeta};
-use crate::sidecar::{LeafWriter, SealedLeaves};
+use crate::hasher::ContentHasher;
+use crate::prepared::PreparedReplica;
+use crate::sidecar::LeafWriter;
 use crate::space::Reservation;
 use crate::store::Inner;
 use crate::temp::TempFile;
-use crate::{ReadError, Store, WriteError};
+use crate::{Store, WriteError};
+use richardstore_failpoint::failpoint;
 
 /// From here on a file is long, and written past the page cache where that is to be had.
 const LONG_BYTES: u64 = 1 << 20;
@@ -47,15 +42,6 @@ pub struct ReplicaWriter {
     unsynced: u64,
     /// A write failed in the middle: what is in the file is not what was hashed.
     broken: bool,
-}
-
-/// A complete file that has no name yet.
-pub struct PreparedReplica {
-    inner: Arc<Inner>,
-    temp: TempFile,
-    reservation: Reservation,
-    digest: ContentDigest,
-    leaves: Option<SealedLeaves>,
 }
 
 impl Store {
@@ -154,13 +140,13 @@ impl ReplicaWriter {
         failpoint("store-temp-written");
         let mut digest = self.hasher.finish();
         let leaves = self.leaves.seal(&mut digest);
-        Ok(PreparedReplica {
-            inner: self.inner,
-            temp: self.temp,
-            reservation: self.reservation,
+        Ok(PreparedReplica::new(
+            self.inner,
+            self.temp,
+            self.reservation,
             digest,
             leaves,
-        })
+        ))
     }
 
     fn put(&mut self, mut bytes: &[u8]) -> Result<(), WriteError> {
@@ -227,111 +213,5 @@ impl ReplicaWriter {
             .map_err(|error| volume.sync_failed(self.temp.path(), &error))?;
         self.unsynced = 0;
         Ok(())
-    }
-}
-
-impl PreparedReplica {
-    /// SHA-256 of the bytes.
-    pub fn hash(&self) -> ContentHash {
-        self.digest.hash
-    }
-
-    /// BLAKE3 of the bytes.
-    pub fn blake3_root(&self) -> Blake3Root {
-        self.digest.blake3_root
-    }
-
-    /// Bytes.
-    pub fn size(&self) -> u64 {
-        self.digest.size
-    }
-
-    /// Gives the file its name, durably, and runs `then` before anyone else can publish or delete this hash. Where the
-    /// hash is present already, these bytes, which are known to be right, take its place, and the higher generation of
-    /// the two stays. A replica that is known to be damaged is kept in quarantine then.
-    ///
-    /// # Errors
-    /// [`WriteError`]. The file is then absent or, after [`WriteError::VolumeFailed`], possibly there and whole.
-    pub fn publish(
-        self,
-        generation: Generation,
-        then: impl FnOnce(&ReplicaMeta),
-    ) -> Result<ReplicaMeta, WriteError> {
-        let Self {
-            inner,
-            temp,
-            reservation,
-            digest,
-            mut leaves,
-        } = self;
-        let volume = &inner.volume;
-        volume.check_writable()?;
-        let _guard = inner.locks.lock(&digest.hash);
-        let opened = OpenReplica::open(volume, &digest.hash);
-        let keep = inner.damaged_to_keep(&digest.hash, &opened);
-        // One that cannot be opened has no generation to keep.
-        let replaced = opened.ok().flatten();
-        let meta = ReplicaMeta {
-            hash: digest.hash,
-            size: digest.size,
-            blake3_root: digest.blake3_root,
-            generation: replaced
-                .as_ref()
-                .map_or(generation, |old| old.generation().max(generation)),
-        };
-        volume
-            .disk
-            .set_record(temp.file(), &meta.record().encode(&meta.hash))
-            .map_err(|source| volume.write_failed(temp.path(), source))?;
-        inner.change_durably(Change::Publish {
-            temp,
-            target: volume.replica_path(&meta.hash),
-            keep,
-        })?;
-        failpoint("store-published");
-        inner.suspects.forget(&meta.hash);
-        let size_before = replaced.map_or(0, |old| old.counted_size());
-        inner.ledger.replaced(size_before, meta.size);
-        drop(reservation);
-        // After the file and not before: a crash between the two leaves a file without a sidecar, which heals itself,
-        // and never a sidecar without a file, which nobody would remove.
-        if let Some(leaves) = &mut leaves {
-            leaves.keep(&volume.sidecar_path(&meta.hash));
-        }
-        then(&meta);
-        Ok(meta)
-    }
-}
-
-impl Inner {
-    /// Where to keep the replica of `hash` that is about to be replaced: nowhere, unless it is known to be damaged.
-    fn damaged_to_keep(
-        &self,
-        hash: &ContentHash,
-        opened: &Result<Option<OpenReplica>, ReadError>,
-    ) -> Option<PathBuf> {
-        let (damaged, generation) = match opened {
-            Ok(None) => return None,
-            Ok(Some(old)) => {
-                let damaged = old.recorded_meta().is_err() || self.suspects.contains(hash);
-                (damaged, old.generation())
-            }
-            Err(error) => (error.is_damage(), Generation(0)),
-        };
-        if !damaged {
-            return None;
-        }
-        let path = free_path(&self.volume, hash, generation);
-        // Not worth refusing the right bytes for.
-        path.inspect_err(|error| tracing::warn!(%hash, %error, "a damaged replica is not kept"))
-            .ok()
-    }
-
-    /// Has `change` made durable, together with what others are changing now.
-    pub(crate) fn change_durably(&self, change: Change) -> Result<(), WriteError> {
-        let volume = &self.volume;
-        self.batches
-            .submit(change, |changes| apply_durably(volume, changes))
-            .unwrap_or_else(|_| Err(volume.fail("a publishing thread panicked".to_owned())))
     }
 }

@@ -4,12 +4,14 @@
 //! of the others. What makes a look-up cheap is that those which wait at the same time go in one call.
 
 use richardstore_proto::{ContentHash, ErrorCode, FileLocations, StoreError};
-use richardstore_runtime::Tasks;
+use richardstore_runtime::{JointCalls, Tasks};
 
 use crate::error::ClientError;
-use crate::joint_calls::JointCalls;
 use crate::namenode::NameNode;
 use crate::retry::INTERACTIVE;
+
+/// Look-ups of one call at most.
+const MOST_JOINT: usize = 64;
 
 /// The look-ups of one client.
 pub(crate) struct LookUps {
@@ -19,7 +21,7 @@ pub(crate) struct LookUps {
 
 impl LookUps {
     pub(crate) fn new(namenode: &NameNode, tasks: &Tasks) -> Self {
-        let calls = JointCalls::new(tasks, {
+        let calls = JointCalls::new(tasks, MOST_JOINT, {
             let namenode = namenode.clone();
             move |hashes| {
                 let namenode = namenode.clone();

@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use richardstore_proto::{ErrorCode, FileLocations, StoreError};
-use richardstore_runtime::Tasks;
+use richardstore_runtime::{JointCalls, Tasks};
 use tokio::time::Instant;
 
 use super::lease::Lease;
 use crate::error::ClientError;
-use crate::joint_calls::JointCalls;
 use crate::namenode::{Allocated, AllocationWish, Commit, Committed, Granted, NameNode};
 use crate::retry::{INTERACTIVE, PATIENT};
 
 /// Files up to this size are small: that the room of the largest of them is reserved for each does not matter then.
 const SMALL_BYTES: u64 = super::WHOLE_BYTES;
+
+/// Allocations or commits of one call at most; the namenode takes no more.
+const MOST_JOINT: usize = 64;
 
 /// An allocation, or the file that is there already.
 pub(crate) enum Held {
@@ -37,14 +39,14 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(namenode: &NameNode, tasks: &Tasks) -> Self {
-        let allocations = JointCalls::new(tasks, {
+        let allocations = JointCalls::new(tasks, MOST_JOINT, {
             let (namenode, tasks) = (namenode.clone(), tasks.clone());
             move |wishes| {
                 let (namenode, tasks) = (namenode.clone(), tasks.clone());
                 Box::pin(async move { allocate_all(&namenode, &tasks, wishes).await })
             }
         });
-        let commits = JointCalls::new(tasks, {
+        let commits = JointCalls::new(tasks, MOST_JOINT, {
             let namenode = namenode.clone();
             move |commits| {
                 let namenode = namenode.clone();

@@ -4,9 +4,11 @@ mod header;
 mod incoming;
 mod receive;
 mod sender;
+mod small_files;
 mod stage;
 
 pub(crate) use header::{WriteHeader, cluster_field, request_id_field};
 pub(crate) use receive::receive;
 pub(crate) use sender::PipelineSender;
+pub(crate) use small_files::SmallFiles;
 pub(crate) use stage::offload_failed;

@@ -58,11 +58,7 @@ where
 {
     let generation = header.generation;
     let mut write = Write {
-        here: Ok(WriteStage::new(
-            node.volume.clone(),
-            node.environment.offload,
-            header.size_hint,
-        )),
+        here: Ok(WriteStage::new(node, header.size_hint)),
         behind: PipelineSender::open(&node.environment.channels, header),
     };
     let trailer = loop {

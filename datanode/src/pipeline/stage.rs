@@ -11,8 +11,10 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use richardstore_proto::{ErrorCode, Generation, StoreError, WriteTrailer};
 use richardstore_runtime::{Offload, OffloadError};
-use richardstore_store::{ReplicaMeta, ReplicaWriter};
+use richardstore_store::{PreparedReplica, ReplicaMeta, ReplicaWriter};
 
+use super::small_files::{MOST_BYTES, SmallFile, SmallFiles};
+use crate::node::Node;
 use crate::volume::Volume;
 
 /// Bytes that are gathered before they are handed over. As many are being written at the same time.
@@ -46,31 +48,40 @@ impl ReplicaSteps {
     ) -> Result<ReplicaMeta, StoreError> {
         self.step(rest)?;
         let writer = self.writer.take().expect("a step makes the writer");
-        // Compared before the syncs of `finish`, since a short stream is the commonest mismatch.
-        if writer.written() != trailer.size {
-            return Err(StoreError::new(
-                ErrorCode::HashMismatch,
-                format!(
-                    "{}: {} bytes arrived of {}",
-                    trailer.hash,
-                    writer.written(),
-                    trailer.size
-                ),
-            ));
-        }
-        let prepared = writer.finish()?;
-        if prepared.hash() != trailer.hash || prepared.blake3_root() != trailer.blake3_root {
-            return Err(StoreError::new(
-                ErrorCode::HashMismatch,
-                format!(
-                    "the bytes that arrived are {}, not {}",
-                    prepared.hash(),
-                    trailer.hash
-                ),
-            ));
-        }
+        let prepared = compared(*writer, trailer)?;
         Ok(self.volume.publish(prepared, generation)?)
     }
+}
+
+/// The replica that `writer` holds, if it is what `trailer` says.
+pub(super) fn compared(
+    writer: ReplicaWriter,
+    trailer: &WriteTrailer,
+) -> Result<PreparedReplica, StoreError> {
+    // Before the syncs of `finish`, since a short stream is the commonest mismatch.
+    if writer.written() != trailer.size {
+        return Err(StoreError::new(
+            ErrorCode::HashMismatch,
+            format!(
+                "{}: {} bytes arrived of {}",
+                trailer.hash,
+                writer.written(),
+                trailer.size
+            ),
+        ));
+    }
+    let prepared = writer.finish()?;
+    if prepared.hash() != trailer.hash || prepared.blake3_root() != trailer.blake3_root {
+        return Err(StoreError::new(
+            ErrorCode::HashMismatch,
+            format!(
+                "the bytes that arrived are {}, not {}",
+                prepared.hash(),
+                trailer.hash
+            ),
+        ));
+    }
+    Ok(prepared)
 }
 
 type Handover = Pin<Box<dyn Future<Output = Result<ReplicaSteps, StoreError>> + Send>>;
@@ -85,20 +96,22 @@ enum State {
 /// One replica being written. Dropped before the end, it leaves nothing.
 pub(crate) struct WriteStage {
     offload: Offload,
+    small_files: Arc<SmallFiles>,
     gathered: Vec<Bytes>,
     gathered_bytes: usize,
     state: State,
 }
 
 impl WriteStage {
-    /// A replica of about `size_hint` bytes (0: unknown) on `volume`.
-    pub(crate) fn new(volume: Arc<Volume>, offload: Offload, size_hint: u64) -> Self {
+    /// A replica of about `size_hint` bytes (0: unknown) on the volume of `node`.
+    pub(crate) fn new(node: &Node, size_hint: u64) -> Self {
         Self {
-            offload,
+            offload: node.environment.offload,
+            small_files: node.small_files.clone(),
             gathered: Vec::new(),
             gathered_bytes: 0,
             state: State::Idle(ReplicaSteps {
-                volume,
+                volume: node.volume.clone(),
                 size_hint,
                 writer: None,
             }),
@@ -142,7 +155,16 @@ impl WriteStage {
         generation: Generation,
     ) -> Result<ReplicaMeta, StoreError> {
         let steps = self.idle().await?;
+        let all = steps.writer.is_none() && self.gathered_bytes <= MOST_BYTES;
         let rest = self.take_gathered();
+        if all {
+            let file = SmallFile {
+                chunks: rest,
+                trailer,
+                generation,
+            };
+            return self.small_files.publish(file).await;
+        }
         let done = self
             .offload
             .run(move || steps.finish(&rest, &trailer, generation));
@@ -178,15 +200,15 @@ pub(crate) fn offload_failed(error: OffloadError) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::DatanodeConfig;
-    use richardstore_runtime::SystemEntropy;
+    use richardstore_runtime::ManualClock;
+
+    use crate::fixture::start;
 
     #[tokio::test]
     async fn i11_empty_chunks_take_no_memory() {
         let directory = tempfile::tempdir().unwrap();
-        let config = DatanodeConfig::new(directory.path(), "127.0.0.1:0", "127.0.0.1:1");
-        let volume = Arc::new(Volume::open(&config, Arc::new(SystemEntropy)).unwrap());
-        let mut stage = WriteStage::new(volume, Offload::Inline, 0);
+        let node = start(directory.path(), &ManualClock::at(1));
+        let mut stage = WriteStage::new(&node, 0);
         for _ in 0..1000 {
             stage.push(Bytes::new()).await.unwrap();
         }

@@ -122,6 +122,21 @@ impl Volume {
         Ok(meta)
     }
 
+    /// The same for several, which share the syncs.
+    pub(crate) fn publish_all(
+        &self,
+        replicas: Vec<(PreparedReplica, Generation)>,
+    ) -> Result<Vec<Result<ReplicaMeta, VolumeError>>, VolumeError> {
+        let _open = self.enter()?;
+        let published = self
+            .store
+            .publish_all(replicas, |meta| self.note_added(meta));
+        failpoint("datanode-indexed");
+        self.changed.notify_one();
+        let results = published.into_iter();
+        Ok(results.map(|result| Ok(result?)).collect())
+    }
+
     /// Hands every replica in the directory to `visit`, until it breaks off. Those that cannot be read are left out.
     pub(crate) fn walk(
         &self,
