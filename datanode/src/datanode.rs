@@ -206,7 +206,7 @@ async fn router(node: &Arc<Node>) -> Result<Router, DatanodeError> {
     let admin = DataNodeAdminServer::new(DataNodeAdminService::new(node.clone()))
         .max_decoding_message_size(wire::MAX_MESSAGE_BYTES);
     let inventory = DataNodeInventoryServer::new(InventoryService::new(node.clone()));
-    let requests = &node.metrics.requests;
+    let (requests, clock) = (&node.metrics.requests, &node.environment.clock);
     let (health, health_service) = tonic_health::server::health_reporter();
     health
         .set_serving::<DataNodeServer<DataNodeService>>()
@@ -217,9 +217,9 @@ async fn router(node: &Arc<Node>) -> Result<Router, DatanodeError> {
     Ok(grpc_server()
         .add_service(health_service)
         .add_service(reflection)
-        .add_service(Observed::new(inventory, requests.clone()))
-        .add_service(Observed::new(admin, requests.clone()))
-        .add_service(Observed::new(service, requests.clone())))
+        .add_service(Observed::new(inventory, requests.clone(), clock.clone()))
+        .add_service(Observed::new(admin, requests.clone(), clock.clone()))
+        .add_service(Observed::new(service, requests.clone(), clock.clone())))
 }
 
 async fn serve(node: Arc<Node>, bound: BoundServer, router: Router) {

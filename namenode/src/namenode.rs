@@ -263,6 +263,7 @@ async fn prepare(
 
 async fn routes(shared: Arc<Shared>) -> Result<(HealthReporter, Router), NamenodeError> {
     let requests = shared.metrics.requests.clone();
+    let clock = shared.environment.clock.clone();
     let admin = NameNodeAdminServer::new(AdminService::new(shared.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -283,9 +284,9 @@ async fn routes(shared: Arc<Shared>) -> Result<(HealthReporter, Router), Namenod
     let router = grpc_server()
         .add_service(health_service)
         .add_service(reflection)
-        .add_service(Observed::new(admin, requests.clone()))
-        .add_service(Observed::new(events, requests.clone()))
-        .add_service(Observed::new(recovery, requests.clone()))
-        .add_service(Observed::new(service, requests));
+        .add_service(Observed::new(admin, requests.clone(), clock.clone()))
+        .add_service(Observed::new(events, requests.clone(), clock.clone()))
+        .add_service(Observed::new(recovery, requests.clone(), clock.clone()))
+        .add_service(Observed::new(service, requests, clock));
     Ok((health, router))
 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
 use tonic::Code;
@@ -14,9 +14,13 @@ use tonic::server::NamedService;
 
 use super::exposition::{Exposition, Labels};
 use super::histogram::{Histogram, SECONDS};
+use crate::SharedClock;
 
 /// The method of calls that the service does not have: a caller may invent as many as it likes.
 const UNKNOWN: &str = "unknown";
+
+/// What comes later has no form in HTTP.
+const LAST_DATE: Duration = Duration::from_secs(253_402_300_799);
 
 /// Calls that were answered. Their kinds are bounded: methods of the service, codes of the protocol.
 #[derive(Debug, Default)]
@@ -115,12 +119,17 @@ fn code_name(code: i32) -> &'static str {
 pub struct Observed<S> {
     service: S,
     requests: Arc<Requests>,
+    clock: SharedClock,
 }
 
 impl<S> Observed<S> {
-    /// Counts the calls of `service` in `requests`.
-    pub fn new(service: S, requests: Arc<Requests>) -> Self {
-        Self { service, requests }
+    /// Counts the calls of `service` in `requests`, and dates its answers by `clock`.
+    pub fn new(service: S, requests: Arc<Requests>, clock: SharedClock) -> Self {
+        Self {
+            service,
+            requests,
+            clock,
+        }
     }
 }
 
@@ -143,11 +152,16 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let path = request.uri().path().to_owned();
-        let requests = self.requests.clone();
+        let (requests, clock) = (self.requests.clone(), self.clock.clone());
         let begun = Instant::now();
         let answer = self.service.call(request);
         Box::pin(async move {
-            let response = answer.await?;
+            let mut response = answer.await?;
+            // Otherwise hyper sets it by the machine's clock. The length of its header depends on it, and by that when what arrives: a
+            // simulation would not run twice in the same way.
+            response
+                .headers_mut()
+                .insert(http::header::DATE, date(clock.now_ms()));
             // A call that failed says so in the head of its answer; one that went well says it behind the message.
             let code = response.headers().get("grpc-status");
             let code = code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
@@ -157,9 +171,20 @@ where
     }
 }
 
+fn date(now_ms: u64) -> http::HeaderValue {
+    let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(now_ms).min(LAST_DATE));
+    http::HeaderValue::from_str(&text).unwrap_or(http::HeaderValue::from_static(""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_are_dated_whatever_the_clock_says() {
+        assert_eq!(date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(date(u64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
+    }
 
     #[test]
     fn i11_invented_methods_share_one_label() {
