@@ -3,10 +3,11 @@
 //! does not disturb it.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use richardstore_proto::ContentHash;
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, pread};
 
 use crate::replica::{OpenReplica, ReplicaMeta};
 use crate::sidecar::{LeafWriter, Leaves};
@@ -140,15 +141,21 @@ impl VerifiedReader {
     }
 
     fn read_at(&self, start: u64, stop: u64) -> Result<Vec<u8>, ReadError> {
-        let mut bytes = vec![0u8; usize_of(stop - start)];
-        match self.replica.file.read_exact_at(&mut bytes, start) {
-            Ok(()) => Ok(bytes),
-            // The file became shorter since it was opened: nobody does that to a good replica.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(self.replica.corrupt(start))
+        let length = usize_of(stop - start);
+        // Not filled with zeros first: that took a twentieth of the processor time of a long download.
+        let mut bytes = Vec::with_capacity(length);
+        while bytes.len() < length {
+            let from = start + bytes.len() as u64;
+            match pread(&self.replica.file, spare_capacity(&mut bytes), from) {
+                // The file became shorter since it was opened: nobody does that to a good replica.
+                Ok(0) => return Err(self.replica.corrupt(start)),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(self.replica.io(error.into())),
             }
-            Err(source) => Err(self.replica.io(source)),
         }
+        // The vector may have more room than was asked for.
+        bytes.truncate(length);
+        Ok(bytes)
     }
 
     /// How many of `bytes`, which begin at `start`, are in groups that verify, up to the first that does not.
