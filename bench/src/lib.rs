@@ -9,6 +9,7 @@ mod limits;
 mod load;
 mod modes;
 mod payload;
+mod place;
 mod process_meter;
 mod row;
 mod sheet;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::connection::Addresses;
+use crate::place::directory_in;
 use crate::process_meter::{ProcessMeter, Usage};
 
 /// The store under test. Dropping it kills its process and removes what it stored.
@@ -42,8 +43,7 @@ impl TestStore {
     /// # Errors
     /// It did not start.
     pub async fn start(binary: &Path, place: &Path) -> Result<Self> {
-        let directory = TempDir::with_prefix_in("richardstore-bench-", place)
-            .with_context(|| format!("no directory can be made in {}", place.display()))?;
+        let directory = directory_in(place)?;
         let data = directory.path().join("data");
         let arguments = ["dev", "--listen", "127.0.0.1:0", "--namenode-listen"]
             .into_iter()
