@@ -1,9 +1,11 @@
-//! [`FileHistory`]: what happened to files lately, in memory. Pure and bounded (I11): of each file the last deeds, of so many
-//! files to which something happened last. What lasts is in the records; this is what they do not say, for `admin why`.
+//! [`FileHistory`]: what happened to files lately. Pure and bounded (I11): of each file the last deeds, of so many files to which
+//! something happened last. What lasts is in the records; this is what they do not say, for `admin why`. What is new in it is
+//! handed out to be kept over a restart ([`crate::history_log`]).
 
 use std::collections::{BTreeMap, VecDeque};
 
 use richardstore_proto::{ContentHash, Generation};
+use serde::{Deserialize, Serialize};
 
 use crate::record::{CommandRecordAction, NodeIndex};
 
@@ -13,9 +15,11 @@ const MAX_FILES: usize = 8_192;
 const MAX_DEEDS: usize = 24;
 /// Bytes of somebody's reason.
 const MAX_REASON_BYTES: usize = 160;
+/// Deeds that wait to be kept.
+const MAX_UNSAVED: usize = 16_384;
 
 /// Something that happened to a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Deed {
     /// A write of it was committed; `created`: there was no such file.
     Committed {
@@ -66,7 +70,7 @@ pub enum Deed {
 }
 
 /// What a datanode is to do about a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
     /// Copy it to these.
     Copy(Vec<NodeIndex>),
@@ -90,7 +94,7 @@ impl From<&CommandRecordAction> for Work {
 }
 
 /// A deed and when it was, milliseconds since the Unix epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// When.
     pub at_ms: u64,
@@ -105,20 +109,24 @@ pub struct Story {
     pub entries: Vec<Entry>,
     /// Nothing that happened after this is missing, milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// `since_ms` is the start of the namenode: nothing was forgotten for want of room.
+    /// `since_ms` is when the history begins: nothing was forgotten for want of room.
     pub is_whole: bool,
 }
 
 /// The history.
 #[derive(Debug, Clone, Default)]
 pub struct FileHistory {
-    started_ms: u64,
+    begun_ms: u64,
     files: BTreeMap<ContentHash, Kept>,
     /// By when something happened to them last; the first is forgotten first.
     order: BTreeMap<u64, ContentHash>,
     next: u64,
     /// The newest deed of any file that was forgotten.
     forgotten_ms: u64,
+    unsaved: Vec<(ContentHash, Entry)>,
+    /// More happened than waits.
+    missed: bool,
+    keeps_nothing: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -133,7 +141,7 @@ impl FileHistory {
     /// Empty, at a start at `wall_ms`.
     pub fn at_start(wall_ms: u64) -> Self {
         Self {
-            started_ms: wall_ms,
+            begun_ms: wall_ms,
             ..Self::default()
         }
     }
@@ -143,6 +151,41 @@ impl FileHistory {
         if let Deed::Failed { reason, .. } | Deed::ReportedBad { reason, .. } = &mut deed {
             reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
         }
+        let entry = Entry { at_ms, deed };
+        if self.unsaved.len() < MAX_UNSAVED && !self.keeps_nothing {
+            self.unsaved.push((hash, entry.clone()));
+        } else {
+            self.missed = true;
+        }
+        self.remember(hash, entry);
+    }
+
+    /// What happened before this start, since `begun_ms`, comes in front of what happened since.
+    pub fn bring_back(&mut self, begun_ms: u64, deeds: Vec<(ContentHash, Entry)>) {
+        let mut whole = Self::at_start(begun_ms);
+        for (hash, entry) in deeds.into_iter().chain(self.unsaved.iter().cloned()) {
+            whole.remember(hash, entry);
+        }
+        whole.unsaved = std::mem::take(&mut self.unsaved);
+        whole.missed = self.missed;
+        *self = whole;
+    }
+
+    /// What happened and is to be kept, and whether more did than is here.
+    pub fn take_unsaved(&mut self) -> (Vec<(ContentHash, Entry)>, bool) {
+        (
+            std::mem::take(&mut self.unsaved),
+            std::mem::take(&mut self.missed),
+        )
+    }
+
+    /// Nobody will take what is to be kept.
+    pub fn keep_nothing(&mut self) {
+        self.keeps_nothing = true;
+        self.unsaved = Vec::new();
+    }
+
+    fn remember(&mut self, hash: ContentHash, entry: Entry) {
         let kept = self.files.entry(hash).or_default();
         self.order.remove(&kept.place);
         self.next += 1;
@@ -153,7 +196,7 @@ impl FileHistory {
         {
             kept.dropped_ms = oldest.at_ms;
         }
-        kept.entries.push_back(Entry { at_ms, deed });
+        kept.entries.push_back(entry);
         if self.files.len() > MAX_FILES {
             self.forget();
         }
@@ -188,7 +231,7 @@ impl FileHistory {
         let dropped_ms = kept.map_or(0, |kept| kept.dropped_ms).max(forgotten_ms);
         Story {
             entries: kept.map_or_else(Vec::new, |kept| kept.entries.iter().cloned().collect()),
-            since_ms: self.started_ms.max(dropped_ms),
+            since_ms: self.begun_ms.max(dropped_ms),
             is_whole: dropped_ms == 0,
         }
     }
@@ -255,6 +298,39 @@ mod tests {
         );
         let kept = history.of(&hash(5));
         assert_eq!((kept.entries.len(), kept.is_whole), (1, false));
+    }
+
+    #[test]
+    fn what_was_before_a_restart_comes_in_front_of_what_was_since() {
+        let mut history = FileHistory::at_start(500);
+        history.note(hash(1), Deed::Deleted, 600);
+        let before = Entry {
+            at_ms: 300,
+            deed: Deed::Deleted,
+        };
+        history.bring_back(100, vec![(hash(1), before.clone()), (hash(2), before)]);
+        let story = history.of(&hash(1));
+        let times: Vec<u64> = story.entries.iter().map(|entry| entry.at_ms).collect();
+        assert_eq!(
+            (times, story.since_ms, story.is_whole),
+            (vec![300, 600], 100, true)
+        );
+        let (unsaved, missed) = history.take_unsaved();
+        assert_eq!((unsaved.len(), unsaved[0].1.at_ms, missed), (1, 600, false));
+        assert_eq!(history.take_unsaved(), (Vec::new(), false));
+    }
+
+    #[test]
+    fn i11_what_nobody_keeps_takes_no_memory_and_it_says_so() {
+        let mut history = FileHistory::at_start(0);
+        for at in 0..=MAX_UNSAVED as u64 {
+            history.note(hash(1), Deed::Deleted, at);
+        }
+        let (unsaved, missed) = history.take_unsaved();
+        assert_eq!((unsaved.len(), missed), (MAX_UNSAVED, true));
+        history.keep_nothing();
+        history.note(hash(1), Deed::Deleted, 1);
+        assert!(history.unsaved.is_empty());
     }
 
     #[test]

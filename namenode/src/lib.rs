@@ -11,6 +11,7 @@ mod copies;
 mod delivery;
 mod event_log;
 mod file_history;
+mod history_log;
 #[doc(hidden)]
 pub mod hot_spots;
 mod known_node;

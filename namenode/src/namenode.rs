@@ -24,6 +24,7 @@ use crate::config::{ConfigError, NamenodeConfig};
 use crate::copies::{CopyShelf, run_copies};
 use crate::event_log::News;
 use crate::file_history::FileHistory;
+use crate::history_log::run_history;
 use crate::liveness::Timeouts;
 use crate::metadata::{Metadata, MetadataOptions, OpenError, ViewError};
 use crate::metrics::ObservedNamenode;
@@ -126,6 +127,7 @@ impl Namenode {
         tasks.spawn(run_removals(shared.clone()));
         tasks.spawn(run_maintenance(shared.clone()));
         tasks.spawn(run_copies(shared.clone()));
+        tasks.spawn(run_history(shared.clone()));
         let metrics_address = metrics.as_ref().map(BoundServer::address);
         if let Some(bound) = metrics {
             let role = Arc::new(ObservedNamenode::new(shared.clone()));

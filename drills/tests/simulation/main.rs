@@ -74,7 +74,8 @@ fn assert_holds(seed: u64) {
 /// All that any host said to any other, and when, is the same. Otherwise a seed that failed could not be looked at again.
 #[test]
 fn a_seed_run_twice_says_the_same_on_every_wire() {
-    for seed in Seeds::from_environment().some(3) {
+    // 303 had two ways to go while answers were dated by the machine.
+    for seed in Seeds::from_environment().some(3).chain([303]) {
         let run = || {
             let wire = Wire::kept();
             let log = seeds::simulate(seed, wire.clone()).map(|record| record.log);

@@ -1,4 +1,4 @@
-//! What happened to a file lately, in words: what the namenode remembers and its records do not say. Pure.
+//! What happened to a file lately, in words: what the namenode keeps and its records do not say. Pure.
 
 use super::explanation::{name, names};
 use super::facts::Facts;
@@ -22,9 +22,13 @@ pub(super) fn story(facts: &Facts) -> Vec<String> {
         .collect();
     let since = ago(story.since_ms, facts.now_ms);
     told.push(match (story.is_whole, told.is_empty()) {
-        (true, true) => format!("Nothing else happened to it since the namenode started {since}; what was before is not kept."),
-        (true, false) => format!("Events are kept since the namenode started {since}; of what was before only the records are left."),
-        (false, _) => format!("Events before {since} made room for newer ones; of those only the records are left."),
+        (true, true) => format!("Nothing else happened to it since its history begins, {since}."),
+        (true, false) => {
+            format!("The history begins {since}; of what was before only the records are left.")
+        }
+        (false, _) => format!(
+            "Events before {since} made room for newer ones; of those only the records are left."
+        ),
     });
     told
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use richardstore_namenode::{Namenode, NamenodeConfig};
+use richardstore_proto::wire::name_node_admin_client::NameNodeAdminClient;
 use richardstore_proto::wire::name_node_client::NameNodeClient;
-use richardstore_proto::{ErrorCode, wire};
+use richardstore_proto::{ContentHash, ErrorCode, wire};
 use richardstore_runtime::{Environment, Offload};
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
@@ -251,5 +252,39 @@ async fn hashes_and_ids_that_do_not_parse_are_refused() {
         .unwrap()
         .results;
     assert_eq!(results[0].error_code, ErrorCode::InvalidArgument.number());
+    rig.stop().await;
+}
+
+async fn history_of(rig: &Rig, file: ContentHash) -> Vec<String> {
+    let hash = wire::to_bytes(file.as_bytes());
+    let mut admin = NameNodeAdminClient::new(rig.channel());
+    let why = answer(admin.why(wire::WhyRequest { hash }).await).unwrap();
+    why.history
+}
+
+#[tokio::test]
+async fn what_happened_to_a_file_is_told_after_a_restart_too() {
+    let mut rig = Rig::start().await;
+    let mut nodes = rig.nodes(3).await;
+    rig.store(hash(1), &mut nodes).await;
+    assert!(rig.delete(hash(1)).await);
+    rig.store(hash(1), &mut nodes).await;
+    let tells_all = |told: &[String]| {
+        let of = |what: &str| told.iter().position(|sentence| sentence.contains(what));
+        of("it was deleted") < of("made the file") && of("it was deleted").is_some()
+    };
+    let before = history_of(&rig, hash(1)).await;
+    assert!(tells_all(&before), "{before:?}");
+    rig.restart().await;
+    // It is read while calls are answered already.
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let after = history_of(&rig, hash(1)).await;
+        if tells_all(&after) {
+            break;
+        }
+        assert!(Instant::now() < until, "{after:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     rig.stop().await;
 }

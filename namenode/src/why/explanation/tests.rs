@@ -6,8 +6,7 @@ use richardstore_proto::{Blake3Root, CommandId, ContentHash, Generation};
 
 const HASH: ContentHash = ContentHash::new([1; 32]);
 const NOW: u64 = 1_000_000_000;
-const NOTHING_ELSE: &str =
-    "Nothing else happened to it since the namenode started 2 h ago; what was before is not kept.";
+const NOTHING_ELSE: &str = "Nothing else happened to it since its history begins, 2 h ago.";
 
 fn node(number: u32, rack: &str, state: NodeState) -> (NodeIndex, NodeFacts) {
     let node = NodeFacts {
