@@ -117,10 +117,11 @@ impl Cluster {
         self.insert(node);
     }
 
-    /// The generations before `next` were handed out before the node registered.
-    pub fn registered_before(&mut self, index: NodeIndex, next: Generation) {
+    /// Event: with that registration, the generations before `next` had been handed out.
+    pub fn registered_when(&mut self, index: NodeIndex, next: Generation) {
         if let Some(node) = self.nodes.get_mut(&index) {
-            node.registered_before = next;
+            // The answer to an older session may come late.
+            node.registered_before = node.registered_before.max(next);
             self.registered_before = self.registered_before.max(next);
         }
     }

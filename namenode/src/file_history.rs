@@ -109,14 +109,14 @@ pub struct Story {
     pub entries: Vec<Entry>,
     /// Nothing that happened after this is missing, milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// `since_ms` is when the history begins: nothing was forgotten for want of room.
+    /// `since_ms` is the start of the namenode: nothing was forgotten for want of room.
     pub is_whole: bool,
 }
 
 /// The history.
 #[derive(Debug, Clone, Default)]
 pub struct FileHistory {
-    begun_ms: u64,
+    started_ms: u64,
     files: BTreeMap<ContentHash, Kept>,
     /// By when something happened to them last; the first is forgotten first.
     order: BTreeMap<u64, ContentHash>,
@@ -124,9 +124,6 @@ pub struct FileHistory {
     /// The newest deed of any file that was forgotten.
     forgotten_ms: u64,
     unsaved: Vec<(ContentHash, Entry)>,
-    /// More happened than waits.
-    missed: bool,
-    keeps_nothing: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -141,7 +138,7 @@ impl FileHistory {
     /// Empty, at a start at `wall_ms`.
     pub fn at_start(wall_ms: u64) -> Self {
         Self {
-            begun_ms: wall_ms,
+            started_ms: wall_ms,
             ..Self::default()
         }
     }
@@ -150,39 +147,36 @@ impl FileHistory {
     pub fn note(&mut self, hash: ContentHash, mut deed: Deed, at_ms: u64) {
         if let Deed::Failed { reason, .. } | Deed::ReportedBad { reason, .. } = &mut deed {
             reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+            reason.shrink_to_fit();
         }
         let entry = Entry { at_ms, deed };
-        if self.unsaved.len() < MAX_UNSAVED && !self.keeps_nothing {
+        if self.unsaved.len() < MAX_UNSAVED {
             self.unsaved.push((hash, entry.clone()));
-        } else {
-            self.missed = true;
         }
         self.remember(hash, entry);
     }
 
-    /// What happened before this start, since `begun_ms`, comes in front of what happened since.
-    pub fn bring_back(&mut self, begun_ms: u64, deeds: Vec<(ContentHash, Entry)>) {
-        let mut whole = Self::at_start(begun_ms);
-        for (hash, entry) in deeds.into_iter().chain(self.unsaved.iter().cloned()) {
-            whole.remember(hash, entry);
+    /// What was kept of earlier starts, at a start at `wall_ms`.
+    pub fn kept(wall_ms: u64, deeds: Vec<(ContentHash, Entry)>) -> Self {
+        let mut history = Self::at_start(wall_ms);
+        for (hash, entry) in deeds {
+            history.remember(hash, entry);
         }
-        whole.unsaved = std::mem::take(&mut self.unsaved);
-        whole.missed = self.missed;
-        *self = whole;
+        history
     }
 
-    /// What happened and is to be kept, and whether more did than is here.
-    pub fn take_unsaved(&mut self) -> (Vec<(ContentHash, Entry)>, bool) {
-        (
-            std::mem::take(&mut self.unsaved),
-            std::mem::take(&mut self.missed),
-        )
+    /// What happened here came after all that is in `before`, which begins this start.
+    pub fn follow(&mut self, before: Self) {
+        let since = std::mem::replace(self, before);
+        for (hash, entry) in &since.unsaved {
+            self.remember(*hash, entry.clone());
+        }
+        self.unsaved = since.unsaved;
     }
 
-    /// Nobody will take what is to be kept.
-    pub fn keep_nothing(&mut self) {
-        self.keeps_nothing = true;
-        self.unsaved = Vec::new();
+    /// What happened since this was asked last, to be kept.
+    pub fn take_unsaved(&mut self) -> Vec<(ContentHash, Entry)> {
+        std::mem::take(&mut self.unsaved)
     }
 
     fn remember(&mut self, hash: ContentHash, entry: Entry) {
@@ -231,7 +225,7 @@ impl FileHistory {
         let dropped_ms = kept.map_or(0, |kept| kept.dropped_ms).max(forgotten_ms);
         Story {
             entries: kept.map_or_else(Vec::new, |kept| kept.entries.iter().cloned().collect()),
-            since_ms: self.begun_ms.max(dropped_ms),
+            since_ms: self.started_ms.max(dropped_ms),
             is_whole: dropped_ms == 0,
         }
     }
@@ -308,29 +302,24 @@ mod tests {
             at_ms: 300,
             deed: Deed::Deleted,
         };
-        history.bring_back(100, vec![(hash(1), before.clone()), (hash(2), before)]);
+        let kept = vec![(hash(1), before.clone()), (hash(2), before)];
+        history.follow(FileHistory::kept(500, kept));
         let story = history.of(&hash(1));
         let times: Vec<u64> = story.entries.iter().map(|entry| entry.at_ms).collect();
-        assert_eq!(
-            (times, story.since_ms, story.is_whole),
-            (vec![300, 600], 100, true)
-        );
-        let (unsaved, missed) = history.take_unsaved();
-        assert_eq!((unsaved.len(), unsaved[0].1.at_ms, missed), (1, 600, false));
-        assert_eq!(history.take_unsaved(), (Vec::new(), false));
+        assert_eq!((times, story.since_ms), (vec![300, 600], 500));
+        assert!(story.is_whole, "since the start");
+        let unsaved = history.take_unsaved();
+        assert_eq!((unsaved.len(), unsaved[0].1.at_ms), (1, 600));
+        assert_eq!(history.take_unsaved(), []);
     }
 
     #[test]
-    fn i11_what_nobody_keeps_takes_no_memory_and_it_says_so() {
+    fn i11_what_nobody_takes_to_keep_it_is_bounded() {
         let mut history = FileHistory::at_start(0);
         for at in 0..=MAX_UNSAVED as u64 {
             history.note(hash(1), Deed::Deleted, at);
         }
-        let (unsaved, missed) = history.take_unsaved();
-        assert_eq!((unsaved.len(), missed), (MAX_UNSAVED, true));
-        history.keep_nothing();
-        history.note(hash(1), Deed::Deleted, 1);
-        assert!(history.unsaved.is_empty());
+        assert_eq!(history.take_unsaved().len(), MAX_UNSAVED);
     }
 
     #[test]

@@ -1,25 +1,25 @@
-//! [`HistoryLog`]: the deeds of a [`FileHistory`](crate::file_history::FileHistory) on the disk, so that a restart forgets none.
+//! [`HistoryLog`]: the deeds of a [`FileHistory`] on the disk, so that they can be told after a restart.
 //!
-//! Two files at most, `history` and `history.old`, each frame after frame, the first of which says when the file was begun. It
-//! explains and promises nothing, so it is written once a second and never synced: a power loss takes its end, which is cut
-//! off where a frame is not whole.
+//! Two files at most, `history` and `history.old`, deed after deed, each in a frame. They explain and promise nothing, so they
+//! are written once a second and never synced, and whoever tells of them says that some may be missing.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use richardstore_migrations::frame;
 use richardstore_proto::ContentHash;
-use serde::{Deserialize, Serialize};
 
-use crate::file_history::Entry;
+use crate::file_history::{Entry, FileHistory};
 use crate::shared::Shared;
 use crate::ticker::Ticks;
 
-const NAME: &str = "history";
-const OLD_NAME: &str = "history.old";
+/// The file that grows.
+pub const NAME: &str = "history";
+/// The one before it.
+pub const OLD_NAME: &str = "history.old";
 const VERSION: u8 = 1;
 /// A file of more bytes becomes the old one: some 30,000 deeds.
 const MOST_BYTES: u64 = 4 << 20;
@@ -27,22 +27,8 @@ const MOST_BYTES: u64 = 4 << 20;
 const MOST_FRAME_BYTES: usize = 64 << 10;
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Serialize, Deserialize)]
-enum Line {
-    /// Nothing that happened after this is missing, milliseconds since the Unix epoch.
-    Begun { at_ms: u64 },
-    /// Something happened.
-    Noted { hash: ContentHash, entry: Entry },
-}
-
-/// What the files say.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Kept {
-    /// Nothing that happened after this is missing, milliseconds since the Unix epoch.
-    pub since_ms: u64,
-    /// In the order in which it happened.
-    pub deeds: Vec<(ContentHash, Entry)>,
-}
+/// What happened to a file.
+type Deed = (ContentHash, Entry);
 
 /// The files, open for more.
 #[derive(Debug)]
@@ -53,120 +39,89 @@ pub struct HistoryLog {
 }
 
 impl HistoryLog {
-    /// Opens the files in `directory`, or begins one at `now_ms`, and reads them. Blocks.
+    /// Opens the files in `directory`, and reads what is in them up to damage, in the order in which it happened. Blocks.
     ///
     /// # Errors
-    /// The filesystem's. Damage is none: what is in front of it counts.
-    pub fn open(directory: &Path, now_ms: u64) -> io::Result<(Self, Kept)> {
-        let (old, _) = read(&directory.join(OLD_NAME))?;
-        let (new, whole_bytes) = read(&directory.join(NAME))?;
+    /// The filesystem's.
+    pub fn open(directory: &Path) -> io::Result<(Self, Vec<Deed>)> {
+        let (mut deeds, _) = read(&directory.join(OLD_NAME))?;
+        let (newer, whole_bytes) = read(&directory.join(NAME))?;
+        deeds.extend(newer);
         let file = append_to(&directory.join(NAME))?;
         // What is behind a torn frame would never be read.
         file.set_len(whole_bytes)?;
-        let mut log = Self {
+        let log = Self {
             directory: directory.to_owned(),
             file,
             bytes: whole_bytes,
         };
-        let Some(new) = new else {
-            log.write(&[Line::Begun { at_ms: now_ms }])?;
-            let since_ms = now_ms;
-            return Ok((
-                log,
-                Kept {
-                    since_ms,
-                    deeds: Vec::new(),
-                },
-            ));
-        };
-        // An old one whose end is torn leaves a gap in front of the new one.
-        let mut kept = old.filter(|old| old.is_whole).unwrap_or_default();
-        kept.deeds.extend(new.deeds);
-        let since_ms = kept.since_ms.unwrap_or(new.since_ms.unwrap_or(now_ms));
-        let deeds = kept.deeds;
-        Ok((log, Kept { since_ms, deeds }))
+        Ok((log, deeds))
     }
 
     /// Adds what happened. Blocks.
     ///
     /// # Errors
-    /// The filesystem's.
-    pub fn append(&mut self, deeds: Vec<(ContentHash, Entry)>, now_ms: u64) -> io::Result<()> {
+    /// The filesystem's. Some of it may be there.
+    pub fn append(&mut self, deeds: &[Deed]) -> io::Result<()> {
         if self.bytes > MOST_BYTES {
-            self.turn_over(now_ms)?;
+            let path = self.directory.join(NAME);
+            match std::fs::rename(&path, self.directory.join(OLD_NAME)) {
+                // Somebody removed it, which they may.
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => self.file = append_to(&path)?,
+            }
+            self.bytes = 0;
         }
-        let lines = deeds.into_iter();
-        let lines: Vec<Line> = lines
-            .map(|(hash, entry)| Line::Noted { hash, entry })
-            .collect();
-        self.write(&lines)
-    }
-
-    /// Begins anew: something that happened is missing.
-    ///
-    /// # Errors
-    /// The filesystem's.
-    pub fn restart(&mut self, now_ms: u64) -> io::Result<()> {
-        self.turn_over(now_ms)?;
-        std::fs::remove_file(self.directory.join(OLD_NAME))
-    }
-
-    fn turn_over(&mut self, now_ms: u64) -> io::Result<()> {
-        let path = self.directory.join(NAME);
-        std::fs::rename(&path, self.directory.join(OLD_NAME))?;
-        self.file = append_to(&path)?;
-        self.bytes = 0;
-        self.write(&[Line::Begun { at_ms: now_ms }])
-    }
-
-    fn write(&mut self, lines: &[Line]) -> io::Result<()> {
         let mut bytes = Vec::new();
-        for line in lines {
-            let frame = frame::encode(VERSION, line).map_err(io::Error::other)?;
+        for deed in deeds {
+            let frame = frame::encode(VERSION, deed).map_err(io::Error::other)?;
             let length = u32::try_from(frame.len()).map_err(io::Error::other)?;
             bytes.extend(length.to_le_bytes());
             bytes.extend(frame);
         }
-        self.file.write_all(&bytes)?;
+        self.file.write_all(&bytes).inspect_err(|_| {
+            // The next frame would be behind a torn one. That this fails too only costs what comes later.
+            let _ = self.file.set_len(self.bytes);
+        })?;
         self.bytes += bytes.len() as u64;
         Ok(())
     }
+}
+
+/// Removes the files in `directory`: the numbers of datanodes in them mean nothing in a database that is made anew.
+///
+/// # Errors
+/// The filesystem's.
+pub fn remove(directory: &Path) -> io::Result<()> {
+    for name in [NAME, OLD_NAME] {
+        match std::fs::remove_file(directory.join(name)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// What one file says.
-#[derive(Debug, Default)]
-struct Part {
-    since_ms: Option<u64>,
-    deeds: Vec<(ContentHash, Entry)>,
-    is_whole: bool,
-}
-
-/// `None` where there is no file, or nothing whole in it; and how many of its bytes are whole.
-fn read(path: &Path) -> io::Result<(Option<Part>, u64)> {
+/// What one file says, and how many of its bytes are whole.
+fn read(path: &Path) -> io::Result<(Vec<Deed>, u64)> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, 0)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
-    let mut part = Part::default();
-    let mut rest = &bytes[..];
-    while let Some((line, behind)) = next_line(rest) {
-        match line {
-            Line::Begun { at_ms } => part.since_ms = Some(at_ms),
-            Line::Noted { hash, entry } => part.deeds.push((hash, entry)),
-        }
+    let (mut deeds, mut rest) = (Vec::new(), &bytes[..]);
+    while let Some((deed, behind)) = next_deed(rest) {
+        deeds.push(deed);
         rest = behind;
     }
-    part.is_whole = rest.is_empty();
-    let whole_bytes = (bytes.len() - rest.len()) as u64;
-    Ok((part.since_ms.is_some().then_some(part), whole_bytes))
+    Ok((deeds, (bytes.len() - rest.len()) as u64))
 }
 
-fn next_line(bytes: &[u8]) -> Option<(Line, &[u8])> {
+fn next_deed(bytes: &[u8]) -> Option<(Deed, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
     if length > MOST_FRAME_BYTES {
@@ -176,41 +131,42 @@ fn next_line(bytes: &[u8]) -> Option<(Line, &[u8])> {
     Some((frame::decode(VERSION, frame).ok()?, behind))
 }
 
-/// Brings back what happened before this start, and keeps what happens, until the namenode stops. Without a log the history is that of
-/// this start alone.
+/// Brings back what happened before this start, and keeps what happens, until the namenode stops.
 pub async fn run_history(shared: Arc<Shared>) {
-    let (directory, now_ms) = (shared.config.dir.clone(), shared.wall_ms());
+    let (directory, begun_ms) = (shared.config.dir.clone(), shared.wall_ms());
     let offload = shared.environment.offload;
-    let opened = offload
-        .run(move || HistoryLog::open(&directory, now_ms))
-        .await;
-    let Ok(Ok((mut log, kept))) = opened else {
-        tracing::warn!(?opened, "what happened to files is not kept over a restart");
-        shared.soft().history.keep_nothing();
-        return;
+    let opened = offload.run(move || {
+        let (log, deeds) = HistoryLog::open(&directory)?;
+        Ok::<_, io::Error>((log, FileHistory::kept(begun_ms, deeds)))
+    });
+    let mut log = match opened.await {
+        Ok(Ok((log, history))) => {
+            shared.soft().history.follow(history);
+            log
+        }
+        end => {
+            tracing::warn!(?end, "what happened to files before is not known");
+            return;
+        }
     };
-    shared.soft().history.bring_back(kept.since_ms, kept.deeds);
     let mut ticks = Ticks::every(SAVE_EVERY, shared.tasks.stopping());
     loop {
         let goes_on = ticks.next().await;
-        let (deeds, missed) = shared.soft().history.take_unsaved();
-        let now_ms = shared.wall_ms();
-        if !deeds.is_empty() || missed {
-            let saved = offload.run(move || {
-                let saved = match missed {
-                    true => log.restart(now_ms),
-                    false => log.append(deeds, now_ms),
-                };
+        let deeds = shared.soft().history.take_unsaved();
+        if !deeds.is_empty() {
+            let saving = offload.run(move || {
+                let saved = log.append(&deeds);
                 (log, saved)
             });
-            match saved.await {
-                Ok((same, Ok(()))) => log = same,
-                end => {
-                    tracing::warn!(?end, "what happens to files is not kept any longer");
-                    shared.soft().history.keep_nothing();
-                    return;
+            log = match saving.await {
+                Ok((log, saved)) => {
+                    if let Err(error) = saved {
+                        tracing::warn!(%error, "what happened to files was not kept");
+                    }
+                    log
                 }
-            }
+                Err(_) => return,
+            };
         }
         if !goes_on {
             return;
@@ -221,12 +177,12 @@ pub async fn run_history(shared: Arc<Shared>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file_history::Deed;
+    use crate::file_history::Deed as What;
 
-    fn deed(number: u8) -> (ContentHash, Entry) {
+    fn deed(number: u8) -> Deed {
         let entry = Entry {
             at_ms: number.into(),
-            deed: Deed::Deleted,
+            deed: What::Deleted,
         };
         (ContentHash::new([number; 32]), entry)
     }
@@ -234,52 +190,52 @@ mod tests {
     #[test]
     fn what_was_appended_is_there_after_a_restart_up_to_a_torn_end() {
         let directory = tempfile::tempdir().unwrap();
-        let open = |now_ms| HistoryLog::open(directory.path(), now_ms).unwrap();
-        let (mut log, kept) = open(100);
-        assert_eq!((kept.since_ms, kept.deeds), (100, Vec::new()));
-        log.append(vec![deed(1), deed(2)], 110).unwrap();
-        drop(log);
-        append_to(&directory.path().join(NAME))
-            .unwrap()
-            .write_all(&[60, 0, 0, 0, 1, 2])
-            .unwrap();
-        let (mut log, kept) = open(200);
-        assert_eq!((kept.since_ms, kept.deeds), (100, vec![deed(1), deed(2)]));
-        log.append(vec![deed(3)], 210).unwrap();
-        let (_, kept) = open(300);
-        assert_eq!(kept.deeds, [deed(1), deed(2), deed(3)]);
+        let open = || HistoryLog::open(directory.path()).unwrap();
+        let (mut log, kept) = open();
+        assert_eq!(kept, []);
+        log.append(&[deed(1), deed(2)]).unwrap();
+        let mut torn = append_to(&directory.path().join(NAME)).unwrap();
+        torn.write_all(&[60, 0, 0, 0, 1, 2]).unwrap();
+        let (mut log, kept) = open();
+        assert_eq!(kept, [deed(1), deed(2)]);
+        log.append(&[deed(3)]).unwrap();
+        assert_eq!(open().1, [deed(1), deed(2), deed(3)]);
+        remove(directory.path()).unwrap();
+        assert_eq!(open().1, []);
     }
 
     #[test]
-    fn i11_two_files_are_kept_and_the_older_one_goes_where_something_is_missing() {
+    fn i11_two_files_are_kept() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut log, _) = HistoryLog::open(directory.path(), 100).unwrap();
-        log.append(vec![deed(1)], 110).unwrap();
-        for (now_ms, number) in [(120, 2), (130, 3)] {
+        let (mut log, _) = HistoryLog::open(directory.path()).unwrap();
+        log.append(&[deed(1)]).unwrap();
+        for number in [2, 3] {
             log.bytes = MOST_BYTES + 1;
-            log.append(vec![deed(number)], now_ms).unwrap();
+            log.append(&[deed(number)]).unwrap();
         }
-        let (_, kept) = HistoryLog::open(directory.path(), 300).unwrap();
-        assert_eq!((kept.since_ms, kept.deeds), (120, vec![deed(2), deed(3)]));
-        log.restart(400).unwrap();
-        let (_, kept) = HistoryLog::open(directory.path(), 500).unwrap();
-        assert_eq!((kept.since_ms, kept.deeds), (400, Vec::new()));
+        let (mut log, kept) = HistoryLog::open(directory.path()).unwrap();
+        assert_eq!(kept, [deed(2), deed(3)]);
+        // Whoever wants room may remove them at any time.
+        remove(directory.path()).unwrap();
+        log.bytes = MOST_BYTES + 1;
+        log.append(&[deed(4)]).unwrap();
+        assert_eq!(HistoryLog::open(directory.path()).unwrap().1, [deed(4)]);
     }
 
     #[test]
     fn flipped_bits_lose_what_is_behind_them_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut log, _) = HistoryLog::open(directory.path(), 100).unwrap();
-        log.append(vec![deed(1), deed(2)], 110).unwrap();
+        let (mut log, _) = HistoryLog::open(directory.path()).unwrap();
+        log.append(&[deed(1), deed(2)]).unwrap();
         let path = directory.path().join(NAME);
         let bytes = std::fs::read(&path).unwrap();
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             std::fs::write(&path, flipped).unwrap();
-            let (_, kept) = HistoryLog::open(directory.path(), 200).unwrap();
-            assert!([deed(1), deed(2)].starts_with(&kept.deeds), "bit {bit}");
-            assert!(kept.deeds.len() < 2, "bit {bit}");
+            let (_, kept) = HistoryLog::open(directory.path()).unwrap();
+            assert!([deed(1), deed(2)].starts_with(&kept), "bit {bit}");
+            assert!(kept.len() < 2, "bit {bit}");
         }
     }
 }

@@ -51,6 +51,10 @@ impl<W: Send + 'static, A: Send + 'static> JointCalls<W, A> {
         let (sender, answer) = oneshot::channel();
         let begins = {
             let mut queue = lock(&self.queue);
+            if queue.waiting.len() >= self.most {
+                // Behind a call that hangs, those who went away would pile up (I11).
+                queue.waiting.retain(|(_, sender)| !sender.is_closed());
+            }
             queue.waiting.push_back((wish, sender));
             !std::mem::replace(&mut queue.calling, true)
         };

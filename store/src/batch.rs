@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// Changes of one batch at most: bounds how long the first of the next one waits.
+/// Submitted changes of one batch at most: bounds how long the first of the next one waits. The store submits groups of up to 128.
 const MAX_BATCH: usize = 256;
 
 /// The leader panicked, so nobody knows what became of the change.

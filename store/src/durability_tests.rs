@@ -110,6 +110,13 @@ fn prepare(store: &Store, bytes: &[u8]) -> crate::PreparedReplica {
     writer.finish().unwrap()
 }
 
+fn ended(publication: crate::Publication) -> Result<crate::ReplicaMeta, WriteError> {
+    match publication {
+        crate::Publication::Ended(ended) => ended,
+        crate::Publication::Busy(..) => panic!("nobody else is here"),
+    }
+}
+
 #[test]
 fn i01_replicas_that_are_published_together_are_acknowledged_after_both_syncs() {
     let (_directory, disk, store) = open(None);
@@ -119,7 +126,7 @@ fn i01_replicas_that_are_published_together_are_acknowledged_after_both_syncs() 
     let published = store.publish_all(replicas.into(), |_| disk.acknowledge());
     let published: Vec<_> = published
         .into_iter()
-        .map(|meta| meta.unwrap().hash)
+        .map(|publication| ended(publication).unwrap().hash)
         .collect();
     assert_eq!(published, hashes, "in the order in which they were given");
     let mut expected = vec![Kind::SetRecord; 3];
@@ -134,26 +141,48 @@ fn i01_replicas_that_are_published_together_are_acknowledged_after_both_syncs() 
 fn one_of_those_that_are_published_together_fails_alone() {
     let (_directory, disk, store) = open(None);
     let replicas = [b"a", b"b"].map(|bytes| (prepare(&store, bytes), Generation(1)));
-    // They are taken in the order of their hashes.
-    let last = replicas.iter().map(|(replica, _)| replica.hash()).max();
+    let last = replicas[1].0.hash();
     disk.fail(Kind::SetRecord, 1, Errno::NOSPC);
-    let published = store.publish_all(replicas.into(), |meta| assert_ne!(Some(meta.hash), last));
-    let failed = published.iter().filter(|result| result.is_err());
-    assert_eq!(failed.count(), 1);
+    let published = store.publish_all(replicas.into(), |meta| assert_ne!(meta.hash, last));
+    let failed: Vec<bool> = published
+        .into_iter()
+        .map(|publication| ended(publication).is_err())
+        .collect();
+    assert_eq!(failed, [false, true]);
     assert_eq!((temp_files(&store), store.failed()), (0, None));
-    assert!(store.meta(&last.unwrap()).unwrap().is_none());
+    assert!(store.meta(&last).unwrap().is_none());
 }
 
 #[test]
-fn i04_what_is_twice_among_those_published_together_keeps_the_higher_generation() {
-    let (_directory, _disk, store) = open(None);
-    let replicas = [(b"a", 3), (b"b", 1), (b"a", 2)]
+fn i04_what_is_twice_among_them_is_published_once_with_the_higher_generation() {
+    let (_directory, disk, store) = open(None);
+    let replicas = [(b"a", 2), (b"b", 1), (b"a", 3)]
         .map(|(bytes, generation)| (prepare(&store, bytes), Generation(generation)));
-    let mut told = 0;
-    let published = store.publish_all(replicas.into(), |_| told += 1);
-    let generation = |meta: Result<crate::ReplicaMeta, _>| meta.unwrap().generation.0;
-    let generations: Vec<u64> = published.into_iter().map(generation).collect();
-    assert_eq!((generations, told), (vec![3, 1, 3], 3));
+    disk.take_calls();
+    let mut told = Vec::new();
+    let published = store.publish_all(replicas.into(), |meta| told.push(meta.generation.0));
+    let generations: Vec<u64> = published
+        .into_iter()
+        .map(|publication| ended(publication).unwrap().generation.0)
+        .collect();
+    assert_eq!((generations, told), (vec![3, 1, 3], vec![3, 1]));
+    let renames = disk.take_kinds();
+    let renames = renames.iter().filter(|kind| **kind == Kind::Rename);
+    assert_eq!((renames.count(), temp_files(&store)), (2, 0));
+}
+
+#[test]
+fn a_file_whose_hash_somebody_holds_keeps_no_other_one_waiting() {
+    let (_directory, _disk, store) = open(None);
+    let replicas = [b"a", b"b"].map(|bytes| (prepare(&store, bytes), Generation(1)));
+    let (held, free) = (replicas[0].0.hash(), replicas[1].0.hash());
+    let mut published = store.with_lock(&held, || store.publish_all(replicas.into(), |_| {}));
+    let other = published.pop().map(ended).unwrap().unwrap();
+    assert_eq!(other.hash, free);
+    let Some(crate::Publication::Busy(replica, generation)) = published.pop() else {
+        panic!("its lock is held");
+    };
+    assert_eq!(replica.publish(generation, |_| {}).unwrap().hash, held);
 }
 
 #[test]

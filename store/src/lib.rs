@@ -56,7 +56,7 @@ pub use error::{OpenError, ReadError, WriteError};
 pub use explored::open_explored;
 pub use hasher::{ContentDigest, ContentHasher};
 pub use layout::{Depth, Layout, LayoutError};
-pub use prepared::PreparedReplica;
+pub use prepared::{PreparedReplica, Publication};
 pub use quarantine::QuarantineOutcome;
 pub use reader::VerifiedReader;
 pub use replica::ReplicaMeta;

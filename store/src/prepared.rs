@@ -1,9 +1,9 @@
 //! [`PreparedReplica`]: a complete file that has no name yet, and how it gets one, alone or together with others.
 //!
-//! A thread may hold the locks of many hashes while it waits for the shared syncs: it takes them in the order of the hashes, so no two wait
-//! for each other, and whoever carries out the syncs takes no lock of a hash.
+//! Who publishes several holds the locks of all of them while it waits for the shared syncs. It waits for none of these locks: a file
+//! whose hash somebody else holds is handed back. And whoever carries out the syncs takes no lock of a hash.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,6 +28,14 @@ pub struct PreparedReplica {
     reservation: Reservation,
     digest: ContentDigest,
     leaves: Option<SealedLeaves>,
+}
+
+/// What became of one of several.
+pub enum Publication {
+    /// It was published, or not, as if alone.
+    Ended(Result<ReplicaMeta, WriteError>),
+    /// Somebody holds its hash, for as long as reading a file on a bad disk may take: to be published by itself.
+    Busy(PreparedReplica, Generation),
 }
 
 /// One that holds the lock of its hash and waits for the syncs.
@@ -83,21 +91,22 @@ impl PreparedReplica {
         then: impl FnOnce(&ReplicaMeta),
     ) -> Result<ReplicaMeta, WriteError> {
         let inner = self.inner.clone();
-        let (publishing, change) = self.begin(&inner, generation)?;
+        inner.volume.check_writable()?;
+        let guard = inner.locks.lock(&self.digest.hash);
+        let (publishing, change) = self.begin(&inner, guard, generation)?;
         inner.change_durably(change)?;
         Ok(publishing.end(&inner, then))
     }
 
-    /// Takes the lock of the hash, and says what has to change on the disk.
-    fn begin(
+    /// Says what has to change on the disk. `guard` is of its hash.
+    fn begin<'a>(
         self,
-        inner: &Inner,
+        inner: &'a Inner,
+        guard: HashGuard<'a>,
         generation: Generation,
-    ) -> Result<(Publishing<'_>, Change), WriteError> {
+    ) -> Result<(Publishing<'a>, Change), WriteError> {
         let volume = &inner.volume;
-        volume.check_writable()?;
         let digest = self.digest;
-        let guard = inner.locks.lock(&digest.hash);
         let opened = OpenReplica::open(volume, &digest.hash);
         let keep = inner.damaged_to_keep(&digest.hash, &opened);
         // One that cannot be opened has no generation to keep.
@@ -131,6 +140,23 @@ impl PreparedReplica {
     }
 }
 
+impl PreparedReplica {
+    /// Begins unless somebody else holds the hash.
+    fn try_begin(self, inner: &Inner, generation: Generation) -> Begun<'_> {
+        if let Err(error) = inner.volume.check_writable() {
+            return Begun::Ended(Publication::Ended(Err(error)));
+        }
+        let hash = self.digest.hash;
+        let Some(guard) = inner.locks.try_lock(&hash) else {
+            return Begun::Ended(Publication::Busy(self, generation));
+        };
+        match self.begin(inner, guard, generation) {
+            Ok((publishing, change)) => Begun::Waits(publishing, Box::new(change)),
+            Err(error) => Begun::Ended(Publication::Ended(Err(error))),
+        }
+    }
+}
+
 impl Publishing<'_> {
     /// The name is durable.
     fn end(self, inner: &Inner, then: impl FnOnce(&ReplicaMeta)) -> ReplicaMeta {
@@ -156,55 +182,69 @@ impl Publishing<'_> {
 }
 
 impl Store {
-    /// Publishes each of `replicas`, which are of this store, as [`PreparedReplica::publish`] does, with the syncs of one. The results have the
-    /// order of the replicas.
+    /// Publishes each of `replicas`, which are of this store, as [`PreparedReplica::publish`] does, with the syncs of one. What becomes of them
+    /// has their order. Of those with one hash, one is published, with the highest of their generations.
     pub fn publish_all(
         &self,
         replicas: Vec<(PreparedReplica, Generation)>,
         mut then: impl FnMut(&ReplicaMeta),
-    ) -> Vec<Result<ReplicaMeta, WriteError>> {
-        let count = replicas.len();
-        let mut results = BTreeMap::new();
-        let mut left: Vec<_> = replicas.into_iter().enumerate().collect();
-        // Stable, so that of equal hashes the first comes first.
-        left.sort_by_key(|(_, (replica, _))| replica.hash());
-        while !left.is_empty() {
-            // A lock is held once, so what comes twice is published one after the other.
-            let mut before = None;
-            let (now, later) = left.into_iter().partition(|(_, (replica, _))| {
-                before.replace(replica.hash()) != Some(replica.hash())
-            });
-            left = later;
-            results.extend(self.publish_different(now, &mut then));
-        }
-        debug_assert_eq!(results.len(), count);
-        results.into_values().collect()
-    }
-
-    /// Publishes replicas of different hashes, in the order of these, each with its place in the results.
-    fn publish_different(
-        &self,
-        replicas: Vec<(usize, (PreparedReplica, Generation))>,
-        then: &mut impl FnMut(&ReplicaMeta),
-    ) -> Vec<(usize, Result<ReplicaMeta, WriteError>)> {
+    ) -> Vec<Publication> {
         let inner = &self.inner;
-        let (mut results, mut waiting, mut changes) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, (replica, generation)) in replicas {
-            match replica.begin(inner, generation) {
-                Ok((publishing, change)) => {
-                    waiting.push((place, publishing));
-                    changes.push(change);
-                }
-                Err(error) => results.push((place, Err(error))),
-            }
+        let mut highest: HashMap<ContentHash, Generation> = HashMap::new();
+        for (replica, generation) in &replicas {
+            let known = highest.entry(replica.hash()).or_insert(*generation);
+            *known = (*known).max(*generation);
         }
-        let changed = inner.change_all_durably(changes);
-        let ended = waiting.into_iter().zip(changed);
-        results.extend(ended.map(|((place, publishing), changed)| {
-            (place, changed.map(|()| publishing.end(inner, &mut *then)))
-        }));
-        results
+        let (mut begun, mut changes) = (Vec::new(), Vec::new());
+        for (replica, generation) in replicas {
+            let hash = replica.hash();
+            begun.push(match highest.remove(&hash) {
+                Some(generation) => match replica.try_begin(inner, generation) {
+                    Begun::Waits(publishing, change) => {
+                        changes.push(*change);
+                        Step::Publishing(publishing)
+                    }
+                    Begun::Ended(publication) => Step::Ended(publication),
+                },
+                None => Step::Like(hash, replica, generation),
+            });
+        }
+        let mut changed = inner.change_all_durably(changes).into_iter();
+        let mut published = HashMap::new();
+        begun
+            .into_iter()
+            .map(|step| match step {
+                Step::Ended(publication) => publication,
+                Step::Publishing(publishing) => {
+                    let changed = changed
+                        .next()
+                        .unwrap_or_else(|| Err(inner.lost_publisher()));
+                    let ended = changed.map(|()| publishing.end(inner, &mut then));
+                    if let Ok(meta) = &ended {
+                        published.insert(meta.hash, *meta);
+                    }
+                    Publication::Ended(ended)
+                }
+                Step::Like(hash, replica, generation) => match published.get(&hash) {
+                    Some(meta) => Publication::Ended(Ok(*meta)),
+                    None => Publication::Busy(replica, generation),
+                },
+            })
+            .collect()
     }
+}
+
+/// Where one of several stands before the syncs.
+enum Step<'a> {
+    Ended(Publication),
+    Publishing(Publishing<'a>),
+    /// One before it has the same hash.
+    Like(ContentHash, PreparedReplica, Generation),
+}
+
+enum Begun<'a> {
+    Ended(Publication),
+    Waits(Publishing<'a>, Box<Change>),
 }
 
 impl Inner {

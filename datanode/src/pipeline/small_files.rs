@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use richardstore_proto::{ErrorCode, Generation, StoreError, WriteTrailer};
 use richardstore_runtime::{JointCalls, Offload, Tasks};
-use richardstore_store::ReplicaMeta;
+use richardstore_store::{PreparedReplica, Publication, ReplicaMeta};
 
 use super::stage::{compared, offload_failed};
 use crate::volume::Volume;
@@ -25,26 +25,42 @@ pub(crate) struct SmallFile {
     pub(crate) generation: Generation,
 }
 
+/// What became of one.
+enum Outcome {
+    Ended(Result<ReplicaMeta, StoreError>),
+    /// Somebody holds its hash: it must not keep the others waiting.
+    Alone(Box<(PreparedReplica, Generation)>),
+}
+
 /// The small files of one datanode.
 pub(crate) struct SmallFiles {
-    batches: JointCalls<SmallFile, Result<ReplicaMeta, StoreError>>,
+    volume: Arc<Volume>,
+    offload: Offload,
+    batches: JointCalls<SmallFile, Outcome>,
 }
 
 impl SmallFiles {
     /// Files on `volume`.
     pub(crate) fn new(tasks: &Tasks, volume: &Arc<Volume>, offload: Offload) -> Self {
-        let volume = volume.clone();
-        let batches = JointCalls::new(tasks, MOST_JOINT, move |files: Vec<SmallFile>| {
-            let (volume, count) = (volume.clone(), files.len());
-            Box::pin(async move {
-                let published = offload.run(move || publish(&volume, files)).await;
-                published.unwrap_or_else(|error| {
-                    let error = offload_failed(error);
-                    vec![Err(error); count]
+        let batches = JointCalls::new(tasks, MOST_JOINT, {
+            let volume = volume.clone();
+            move |files: Vec<SmallFile>| {
+                let (volume, count) = (volume.clone(), files.len());
+                Box::pin(async move {
+                    let published = offload.run(move || publish(&volume, files)).await;
+                    published.unwrap_or_else(|error| {
+                        let error = offload_failed(error);
+                        let failed = || Outcome::Ended(Err(error.clone()));
+                        std::iter::repeat_with(failed).take(count).collect()
+                    })
                 })
-            })
+            }
         });
-        Self { batches }
+        Self {
+            volume: volume.clone(),
+            offload,
+            batches,
+        }
     }
 
     /// Compares a file with what it is said to be, and publishes it durably.
@@ -52,50 +68,59 @@ impl SmallFiles {
     /// # Errors
     /// [`ErrorCode::HashMismatch`] where it is something else; nothing is published then.
     pub(crate) async fn publish(&self, file: SmallFile) -> Result<ReplicaMeta, StoreError> {
-        let published = self.batches.answer(file).await;
-        published.unwrap_or_else(|| {
-            let what = "publishing was cut off";
-            Err(StoreError::new(ErrorCode::Unavailable, what))
-        })
+        match self.batches.answer(file).await {
+            Some(Outcome::Ended(published)) => published,
+            Some(Outcome::Alone(file)) => {
+                let volume = self.volume.clone();
+                let (replica, generation) = *file;
+                let published = self
+                    .offload
+                    .run(move || volume.publish(replica, generation));
+                Ok(published.await.map_err(offload_failed)??)
+            }
+            None => Err(StoreError::new(
+                ErrorCode::Unavailable,
+                "publishing was cut off",
+            )),
+        }
     }
 }
 
-fn publish(volume: &Volume, files: Vec<SmallFile>) -> Vec<Result<ReplicaMeta, StoreError>> {
-    let (mut results, mut places, mut prepared) = (Vec::new(), Vec::new(), Vec::new());
-    for (place, file) in files.into_iter().enumerate() {
-        // Not what the trailer says, which may be wrong.
-        let bytes: usize = file.chunks.iter().map(Bytes::len).sum();
-        let written = volume.writer(bytes as u64).map_err(StoreError::from);
-        let replica = written.and_then(|mut writer| {
-            for chunk in &file.chunks {
-                writer.write(chunk)?;
-            }
-            compared(writer, &file.trailer)
-        });
-        match replica {
-            Ok(replica) => {
-                places.push(place);
-                prepared.push((replica, file.generation));
-                // Replaced below.
-                results.push(Err(StoreError::new(ErrorCode::Internal, "not published")));
-            }
-            Err(error) => results.push(Err(error)),
-        }
+fn publish(volume: &Volume, files: Vec<SmallFile>) -> Vec<Outcome> {
+    let (mut prepared, mut order) = (Vec::new(), Vec::new());
+    for file in files {
+        let generation = file.generation;
+        order.push(prepare(volume, file).map(|replica| prepared.push((replica, generation))));
     }
-    match volume.publish_all(prepared) {
-        Ok(published) => {
-            for (place, published) in places.into_iter().zip(published) {
-                results[place] = published.map_err(StoreError::from);
+    let mut published = match volume.publish_all(prepared) {
+        Ok(published) => Ok(published.into_iter()),
+        Err(error) => Err(StoreError::from(error)),
+    };
+    let mut next = || match &mut published {
+        Ok(published) => match published.next() {
+            Some(Publication::Ended(ended)) => Outcome::Ended(ended.map_err(StoreError::from)),
+            Some(Publication::Busy(replica, generation)) => {
+                Outcome::Alone(Box::new((replica, generation)))
             }
-        }
-        Err(error) => {
-            let error = StoreError::from(error);
-            places
-                .into_iter()
-                .for_each(|place| results[place] = Err(error.clone()));
-        }
+            None => Outcome::Ended(Err(StoreError::new(ErrorCode::Internal, "not published"))),
+        },
+        Err(error) => Outcome::Ended(Err(error.clone())),
+    };
+    let results = order.into_iter().map(|prepared| match prepared {
+        Ok(()) => next(),
+        Err(error) => Outcome::Ended(Err(error)),
+    });
+    results.collect()
+}
+
+fn prepare(volume: &Volume, file: SmallFile) -> Result<PreparedReplica, StoreError> {
+    // Not what the trailer says, which may be wrong.
+    let bytes: usize = file.chunks.iter().map(Bytes::len).sum();
+    let mut writer = volume.writer(bytes as u64)?;
+    for chunk in &file.chunks {
+        writer.write(chunk)?;
     }
-    results
+    compared(writer, &file.trailer)
 }
 
 #[cfg(test)]
@@ -137,10 +162,16 @@ mod tests {
         };
         let files = vec![file("a", 1), wrong, file("b", 4), short, file("a", 5)];
         let hashes: Vec<_> = files.iter().map(|file| file.trailer.hash).collect();
-        let published = publish(&node.volume, files);
+        let published: Vec<_> = publish(&node.volume, files)
+            .into_iter()
+            .map(|outcome| match outcome {
+                Outcome::Ended(ended) => ended,
+                Outcome::Alone(_) => panic!("nobody else is here"),
+            })
+            .collect();
         let code = |place: usize| published[place].as_ref().unwrap_err().code;
         assert_eq!([code(1), code(3)], [ErrorCode::HashMismatch; 2]);
-        for (place, generation) in [(0, 1), (2, 4), (4, 5)] {
+        for (place, generation) in [(0, 5), (2, 4), (4, 5)] {
             let meta = published[place].as_ref().unwrap();
             assert_eq!((meta.hash, meta.generation.0), (hashes[place], generation));
             assert!(node.volume.knows(&meta.hash).unwrap());

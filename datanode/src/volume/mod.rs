@@ -20,8 +20,8 @@ use richardstore_failpoint::failpoint;
 use richardstore_proto::{ContentHash, Generation, JournalId, NodeStats, ReplicaEntry};
 use richardstore_runtime::SharedEntropy;
 use richardstore_store::{
-    DeleteOutcome, PreparedReplica, QuarantineOutcome, ReplicaMeta, ReplicaWriter, Store,
-    StoreOptions, VerifiedReader, Verifier,
+    DeleteOutcome, PreparedReplica, Publication, QuarantineOutcome, ReplicaMeta, ReplicaWriter,
+    Store, StoreOptions, VerifiedReader, Verifier,
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -126,15 +126,18 @@ impl Volume {
     pub(crate) fn publish_all(
         &self,
         replicas: Vec<(PreparedReplica, Generation)>,
-    ) -> Result<Vec<Result<ReplicaMeta, VolumeError>>, VolumeError> {
+    ) -> Result<Vec<Publication>, VolumeError> {
         let _open = self.enter()?;
-        let published = self
-            .store
-            .publish_all(replicas, |meta| self.note_added(meta));
-        failpoint("datanode-indexed");
-        self.changed.notify_one();
-        let results = published.into_iter();
-        Ok(results.map(|result| Ok(result?)).collect())
+        let mut added = false;
+        let published = self.store.publish_all(replicas, |meta| {
+            self.note_added(meta);
+            added = true;
+        });
+        if added {
+            failpoint("datanode-indexed");
+            self.changed.notify_one();
+        }
+        Ok(published)
     }
 
     /// Hands every replica in the directory to `visit`, until it breaks off. Those that cannot be read are left out.

@@ -16,14 +16,17 @@ use super::open::{
     CLUSTER, COPIES, DATABASE, LOCK, NEW_CLUSTER, NEW_DATABASE, OpenError, io_error, lock,
     read_cluster, write_cluster,
 };
+use crate::history_log;
 
 /// What may be in a directory that a database is made in: what is left of a namenode whose database is gone.
-const LEFT_OVER: [&str; 7] = [
+const LEFT_OVER: [&str; 9] = [
     LOCK,
     CLUSTER,
     NEW_CLUSTER,
     NEW_DATABASE,
     COPIES,
+    history_log::NAME,
+    history_log::OLD_NAME,
     "lost+found",
     "restore.new",
 ];
@@ -70,6 +73,7 @@ impl NewDatabase {
         } = self;
         // Closes the file: nothing else holds the ledger.
         drop(ledger);
+        history_log::remove(&dir).map_err(|source| io_error(&dir, source))?;
         name(&dir)?;
         write_cluster(&dir, cluster_id)
     }

@@ -70,10 +70,11 @@ fn compare_digests(
     index: NodeIndex,
     theirs: wire::ReportDigests,
 ) -> Result<wire::BlockReportResponse, StoreError> {
-    let ours = shared.metadata.view()?.digests(index)?;
+    // Before the view: a doubt that comes in between is of something that the view may not have.
     if let Some(node) = shared.soft().cluster.get_mut(index) {
         node.report.begin();
     }
+    let ours = shared.metadata.view()?.digests(index)?;
     if theirs.ranges.is_empty() {
         let root = theirs.root.ok_or(WireError::Missing("root"))?;
         return Ok(wire::BlockReportResponse {

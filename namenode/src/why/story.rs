@@ -22,12 +22,12 @@ pub(super) fn story(facts: &Facts) -> Vec<String> {
         .collect();
     let since = ago(story.since_ms, facts.now_ms);
     told.push(match (story.is_whole, told.is_empty()) {
-        (true, true) => format!("Nothing else happened to it since its history begins, {since}."),
+        (true, true) => format!("Nothing else happened to it since the namenode started {since}; of what was before, nothing more was kept."),
         (true, false) => {
-            format!("The history begins {since}; of what was before only the records are left.")
+            format!("Nothing is missing since the namenode started {since}; of what was before, some may be.")
         }
         (false, _) => format!(
-            "Events before {since} made room for newer ones; of those only the records are left."
+            "Events before {since} made room for newer ones; of those, some are missing."
         ),
     });
     told

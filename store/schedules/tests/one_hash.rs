@@ -12,7 +12,8 @@ use std::time::UNIX_EPOCH;
 
 use richardstore_proto::{ContentHash, Generation};
 use richardstore_store_explored::{
-    DeleteOutcome, Depth, Layout, ReadError, Store, StoreOptions, open_explored,
+    DeleteOutcome, Depth, Layout, Publication, ReadError, ReplicaMeta, Store, StoreOptions,
+    open_explored,
 };
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::Mutex;
@@ -36,9 +37,18 @@ fn number(name: &str, default: u64) -> u64 {
 fn upload(store: &Store, index: &Index, generation: Generation) {
     let mut writer = store.writer(0).unwrap();
     writer.write(CONTENT).unwrap();
-    let published = writer.finish().unwrap().publish(generation, |meta| {
+    let added = |meta: &ReplicaMeta| {
         index.lock().unwrap().insert(meta.hash, meta.generation);
-    });
+    };
+    let replica = writer.finish().unwrap();
+    // As a datanode does it: among others, unless somebody is at this very file.
+    let published = match store
+        .publish_all(vec![(replica, generation)], added)
+        .remove(0)
+    {
+        Publication::Ended(published) => published,
+        Publication::Busy(replica, generation) => replica.publish(generation, added),
+    };
     assert!(published.unwrap().generation >= generation);
 }
 

@@ -141,7 +141,10 @@ fn only_an_empty_directory_is_loaded_into() {
     // The usual case: the database is gone, the cluster is known.
     std::fs::remove_file(dir.path().join(DATABASE)).unwrap();
     std::fs::write(dir.path().join(NEW_DATABASE), "half").unwrap();
+    let history = dir.path().join(crate::history_log::NAME);
+    std::fs::write(&history, "of another database").unwrap();
     load(dir.path(), &dump[..], 3).unwrap();
+    assert!(!history.exists(), "its numbers mean other datanodes");
     std::fs::remove_file(dir.path().join(DATABASE)).unwrap();
     let cluster = r#"{"cluster_id":"00000000-0000-0000-0000-000000000001"}"#;
     std::fs::write(dir.path().join("cluster.json"), cluster).unwrap();

@@ -6,7 +6,7 @@ use richardstore_proto::{Blake3Root, CommandId, ContentHash, Generation};
 
 const HASH: ContentHash = ContentHash::new([1; 32]);
 const NOW: u64 = 1_000_000_000;
-const NOTHING_ELSE: &str = "Nothing else happened to it since its history begins, 2 h ago.";
+const NOTHING_ELSE: &str = "Nothing else happened to it since the namenode started 2 h ago; of what was before, nothing more was kept.";
 
 fn node(number: u32, rack: &str, state: NodeState) -> (NodeIndex, NodeFacts) {
     let node = NodeFacts {
@@ -405,7 +405,7 @@ fn what_happened_is_told_oldest_first_with_who_and_how_far_back_it_goes() {
             "60 s ago: datanode-2 could not copy it to datanode-3: no room.",
             "30 s ago: datanode-1 was told to copy it to datanode-3.",
             "2 s ago: datanode-1 copied it to datanode-3.",
-            "Events before 15 min ago made room for newer ones; of those only the records are left.",
+            "Events before 15 min ago made room for newer ones; of those, some are missing.",
         ]
     );
 }
