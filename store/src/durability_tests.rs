@@ -179,9 +179,10 @@ fn a_file_whose_hash_somebody_holds_keeps_no_other_one_waiting() {
     let mut published = store.with_lock(&held, || store.publish_all(replicas.into(), |_| {}));
     let other = published.pop().map(ended).unwrap().unwrap();
     assert_eq!(other.hash, free);
-    let Some(crate::Publication::Busy(replica, generation)) = published.pop() else {
+    let Some(crate::Publication::Busy(busy)) = published.pop() else {
         panic!("its lock is held");
     };
+    let (replica, generation) = *busy;
     assert_eq!(replica.publish(generation, |_| {}).unwrap().hash, held);
 }
 

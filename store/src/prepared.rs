@@ -35,7 +35,7 @@ pub enum Publication {
     /// It was published, or not, as if alone.
     Ended(Result<ReplicaMeta, WriteError>),
     /// Somebody holds its hash, for as long as reading a file on a bad disk may take: to be published by itself.
-    Busy(PreparedReplica, Generation),
+    Busy(Box<(PreparedReplica, Generation)>),
 }
 
 /// One that holds the lock of its hash and waits for the syncs.
@@ -148,7 +148,7 @@ impl PreparedReplica {
         }
         let hash = self.digest.hash;
         let Some(guard) = inner.locks.try_lock(&hash) else {
-            return Begun::Ended(Publication::Busy(self, generation));
+            return Begun::Ended(Publication::Busy(Box::new((self, generation))));
         };
         match self.begin(inner, guard, generation) {
             Ok((publishing, change)) => Begun::Waits(publishing, Box::new(change)),
@@ -227,7 +227,7 @@ impl Store {
                 }
                 Step::Like(hash, replica, generation) => match published.get(&hash) {
                     Some(meta) => Publication::Ended(Ok(*meta)),
-                    None => Publication::Busy(replica, generation),
+                    None => Publication::Busy(Box::new((replica, generation))),
                 },
             })
             .collect()

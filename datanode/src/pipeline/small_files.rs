@@ -99,9 +99,7 @@ fn publish(volume: &Volume, files: Vec<SmallFile>) -> Vec<Outcome> {
     let mut next = || match &mut published {
         Ok(published) => match published.next() {
             Some(Publication::Ended(ended)) => Outcome::Ended(ended.map_err(StoreError::from)),
-            Some(Publication::Busy(replica, generation)) => {
-                Outcome::Alone(Box::new((replica, generation)))
-            }
+            Some(Publication::Busy(file)) => Outcome::Alone(file),
             None => Outcome::Ended(Err(StoreError::new(ErrorCode::Internal, "not published"))),
         },
         Err(error) => Outcome::Ended(Err(error.clone())),

@@ -47,7 +47,7 @@ fn upload(store: &Store, index: &Index, generation: Generation) {
         .remove(0)
     {
         Publication::Ended(published) => published,
-        Publication::Busy(replica, generation) => replica.publish(generation, added),
+        Publication::Busy(busy) => busy.0.publish(busy.1, added),
     };
     assert!(published.unwrap().generation >= generation);
 }
