@@ -23,10 +23,6 @@ use crate::arguments::{Arguments, Command};
 use crate::exit::{Exit, SomeFailed};
 use crate::output::Output;
 
-/// glibc's allocator took an eighth of the processor time of small uploads, and keeps what many threads gave back.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Blocking work that is still running at the end gets this long; it holds nothing that the next start does not sweep.
 const ABANDON_AFTER: Duration = Duration::from_millis(100);
 
