@@ -357,7 +357,7 @@ fn unknown(facts: &Facts) -> Explanation {
     if facts.parked.is_empty() {
         return Explanation {
             state: "unknown",
-            summary: "There is no such file. It was never committed, or it was deleted and every datanode that held it has confirmed: of those nothing is kept.".to_owned(),
+            summary: "There is no such file. It was never committed, or it was deleted and every datanode that held it has confirmed: of those only some of the history is kept.".to_owned(),
             ..Explanation::default()
         };
     }

@@ -304,7 +304,7 @@ fn a_hash_that_nobody_knows_is_not_guessed_about() {
     assert_eq!(words.state, "unknown");
     assert_eq!(
         words.summary,
-        "There is no such file. It was never committed, or it was deleted and every datanode that held it has confirmed: of those nothing is kept."
+        "There is no such file. It was never committed, or it was deleted and every datanode that held it has confirmed: of those only some of the history is kept."
     );
     facts.parked = vec![ParkedReplica {
         node: NodeIndex(1),
