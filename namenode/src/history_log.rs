@@ -88,20 +88,6 @@ impl HistoryLog {
     }
 }
 
-/// Removes the files in `directory`: the numbers of datanodes in them mean nothing in a database that is made anew.
-///
-/// # Errors
-/// The filesystem's.
-pub fn remove(directory: &Path) -> io::Result<()> {
-    for name in [NAME, OLD_NAME] {
-        match std::fs::remove_file(directory.join(name)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
@@ -200,7 +186,7 @@ mod tests {
         assert_eq!(kept, [deed(1), deed(2)]);
         log.append(&[deed(3)]).unwrap();
         assert_eq!(open().1, [deed(1), deed(2), deed(3)]);
-        remove(directory.path()).unwrap();
+        std::fs::remove_file(directory.path().join(NAME)).unwrap();
         assert_eq!(open().1, []);
     }
 
@@ -216,7 +202,9 @@ mod tests {
         let (mut log, kept) = HistoryLog::open(directory.path()).unwrap();
         assert_eq!(kept, [deed(2), deed(3)]);
         // Whoever wants room may remove them at any time.
-        remove(directory.path()).unwrap();
+        for name in [NAME, OLD_NAME] {
+            std::fs::remove_file(directory.path().join(name)).unwrap();
+        }
         log.bytes = MOST_BYTES + 1;
         log.append(&[deed(4)]).unwrap();
         assert_eq!(HistoryLog::open(directory.path()).unwrap().1, [deed(4)]);

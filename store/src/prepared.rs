@@ -98,6 +98,20 @@ impl PreparedReplica {
         Ok(publishing.end(&inner, then))
     }
 
+    /// Begins unless somebody else holds the hash.
+    fn try_begin(
+        self,
+        inner: &Inner,
+        generation: Generation,
+    ) -> Result<(Publishing<'_>, Change), Publication> {
+        let failed = |error| Publication::Ended(Err(error));
+        inner.volume.check_writable().map_err(failed)?;
+        match inner.locks.try_lock(&self.digest.hash) {
+            Some(guard) => self.begin(inner, guard, generation).map_err(failed),
+            None => Err(Publication::Busy(Box::new((self, generation)))),
+        }
+    }
+
     /// Says what has to change on the disk. `guard` is of its hash.
     fn begin<'a>(
         self,
@@ -137,23 +151,6 @@ impl PreparedReplica {
             keep,
         };
         Ok((publishing, change))
-    }
-}
-
-impl PreparedReplica {
-    /// Begins unless somebody else holds the hash.
-    fn try_begin(self, inner: &Inner, generation: Generation) -> Begun<'_> {
-        if let Err(error) = inner.volume.check_writable() {
-            return Begun::Ended(Publication::Ended(Err(error)));
-        }
-        let hash = self.digest.hash;
-        let Some(guard) = inner.locks.try_lock(&hash) else {
-            return Begun::Ended(Publication::Busy(Box::new((self, generation))));
-        };
-        match self.begin(inner, guard, generation) {
-            Ok((publishing, change)) => Begun::Waits(publishing, Box::new(change)),
-            Err(error) => Begun::Ended(Publication::Ended(Err(error))),
-        }
     }
 }
 
@@ -200,11 +197,11 @@ impl Store {
             let hash = replica.hash();
             begun.push(match highest.remove(&hash) {
                 Some(generation) => match replica.try_begin(inner, generation) {
-                    Begun::Waits(publishing, change) => {
-                        changes.push(*change);
+                    Ok((publishing, change)) => {
+                        changes.push(change);
                         Step::Publishing(publishing)
                     }
-                    Begun::Ended(publication) => Step::Ended(publication),
+                    Err(publication) => Step::Ended(publication),
                 },
                 None => Step::Like(hash, replica, generation),
             });
@@ -240,11 +237,6 @@ enum Step<'a> {
     Publishing(Publishing<'a>),
     /// One before it has the same hash.
     Like(ContentHash, PreparedReplica, Generation),
-}
-
-enum Begun<'a> {
-    Ended(Publication),
-    Waits(Publishing<'a>, Box<Change>),
 }
 
 impl Inner {

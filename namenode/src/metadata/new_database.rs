@@ -73,7 +73,9 @@ impl NewDatabase {
         } = self;
         // Closes the file: nothing else holds the ledger.
         drop(ledger);
-        history_log::remove(&dir).map_err(|source| io_error(&dir, source))?;
+        // The numbers of datanodes in it mean nothing in a database that is made anew.
+        remove_if_there(&dir.join(history_log::NAME))?;
+        remove_if_there(&dir.join(history_log::OLD_NAME))?;
         name(&dir)?;
         write_cluster(&dir, cluster_id)
     }
@@ -82,16 +84,19 @@ impl NewDatabase {
 /// Begins a database under its temporary name, in place of what a crash left of an earlier one.
 pub(super) fn make(dir: &Path, cluster_id: ClusterId) -> Result<Database, OpenError> {
     let path = dir.join(NEW_DATABASE);
-    match fs::remove_file(&path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => return Err(io_error(&path, source)),
-    }
+    remove_if_there(&path)?;
     let database = Builder::new()
         .create(&path)
         .map_err(|error| database_error(&path, error))?;
     format(&database, cluster_id).map_err(|reason| OpenError::Damaged { path, reason })?;
     Ok(database)
+}
+
+fn remove_if_there(path: &Path) -> Result<(), OpenError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path, error)),
+        _ => Ok(()),
+    }
 }
 
 /// Gives a database that is complete and closed its name.
