@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::BINARY;
+use common::binary;
 use common::cluster::Cluster;
 use richardstore_drills::{Content, wait_until};
 use serde_json::Value;
@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// The exit code of an `admin` command, and what it printed.
 async fn admin(cluster: &Cluster, arguments: &[&str]) -> (i32, String) {
-    let output = Command::new(BINARY)
+    let output = Command::new(binary())
         .arg("admin")
         .args(arguments)
         .args(["--namenode", &cluster.namenode_address()])

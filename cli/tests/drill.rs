@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::BINARY;
+use common::binary;
 use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::Mutex;
@@ -19,7 +19,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 async fn hold(name: &str) -> Value {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let mut drill = Command::new(BINARY);
+    let mut drill = Command::new(binary());
     drill
         .args(["drill", name, "--on", "local", "--json"])
         .args(["--canaries", "8", "--largest", "64KiB"])
@@ -62,7 +62,7 @@ async fn i05_a_drill_flips_bits_and_sees_them_made_good() {
 #[tokio::test]
 async fn an_interrupted_drill_puts_the_cluster_right_and_says_so() {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let mut child = Command::new(BINARY)
+    let mut child = Command::new(binary())
         .args(["drill", "datanode-loss", "--on", "local", "--canaries", "8"])
         .args(["--largest", "64KiB"])
         .stderr(std::process::Stdio::piped())

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::BINARY;
+use common::binary;
 use common::cluster::Cluster;
 use common::scaled;
 use richardstore_drills::{Content, Random, inspect_tree, wait_until};
@@ -50,7 +50,7 @@ struct Outcomes {
 
 /// Runs the binary to its end, and measures it.
 async fn run(arguments: &[&str], outcomes: &mut Outcomes) -> Output {
-    let mut command = tokio::process::Command::new(BINARY);
+    let mut command = tokio::process::Command::new(binary());
     command
         .args(arguments)
         .stdin(Stdio::null())

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use common::{BINARY, process};
+use common::{binary, process};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -54,7 +54,7 @@ fn old_directory() -> TempDir {
 }
 
 async fn run(arguments: &[&str], point: &str) -> Output {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command.args(arguments).kill_on_drop(true);
     if !point.is_empty() {
         command.env("RICHARDSTORE_FAILPOINT", point);

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use common::cluster::Cluster;
-use common::{BINARY, scaled};
+use common::{binary, scaled};
 use richardstore_drills::{Content, Random, inspect_tree, wait_until};
 
 const NODES: usize = 4;
@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Wants datanode 4 emptied, or not any more. It is of no concern whether this command sees the end of it.
 async fn decommission(cluster: &Cluster, undo: bool) {
     let namenode = cluster.namenode.ready_line().rsplit(' ').next().unwrap();
-    let mut command = tokio::process::Command::new(BINARY);
+    let mut command = tokio::process::Command::new(binary());
     command.args([
         "admin",
         "decommission",

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use common::BINARY;
+use common::binary;
 use common::cluster::Cluster;
 use richardstore_drills::{Content, Process, wait_until};
 use serde_json::Value;
@@ -27,7 +27,7 @@ const QUICK: [&str; 6] = [
 ];
 
 async fn run(arguments: &[&str]) -> Output {
-    let mut command = tokio::process::Command::new(BINARY);
+    let mut command = tokio::process::Command::new(binary());
     command
         .args(arguments)
         .stdin(Stdio::null())

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use common::{BINARY, Dev, process};
+use common::{Dev, binary, process};
 use richardstore_drills::{Content, wait_until};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
@@ -36,7 +36,7 @@ impl Shell {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let (host, port) = self.namenode.rsplit_once(':').unwrap();
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command
             .args(arguments)
             .current_dir(self.path())

@@ -7,13 +7,13 @@ use std::time::Duration;
 use richardstore_drills::Http;
 use serde_json::Value;
 
-use super::BINARY;
+use super::binary;
 use super::cluster::Cluster;
 
 /// Runs an admin command against the cluster's namenode: its exit code, and its lines as JSON.
 pub async fn admin(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
     let namenode = cluster.namenode.ready_line().rsplit(' ').next().unwrap();
-    let mut command = tokio::process::Command::new(BINARY);
+    let mut command = tokio::process::Command::new(binary());
     command
         .args(["--json", "admin"])
         .args(arguments)

@@ -13,7 +13,12 @@ use std::path::{Path, PathBuf};
 use richardstore_drills::{Http, LoopDisk, Process, ProcessSpec};
 use tempfile::TempDir;
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_richardstore");
+/// The binary under test: the one that cargo built beside these tests, or the one that `.ci/run` names, so that the release
+/// binary is tested without building the tests once more for release.
+pub fn binary() -> PathBuf {
+    std::env::var_os("RICHARDSTORE_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_richardstore").into(), PathBuf::from)
+}
 
 /// A number from the environment, so that `.ci/run` can ask for more than a quick local run.
 pub fn scaled(name: &str, default: u64) -> u64 {
@@ -39,7 +44,7 @@ pub async fn has_loop_disks() -> bool {
 
 pub fn process(directory: &Path, name: &str, arguments: &[&str]) -> ProcessSpec {
     ProcessSpec {
-        binary: PathBuf::from(BINARY),
+        binary: binary(),
         arguments: arguments.iter().map(Into::into).collect(),
         log: directory.join(format!("{name}.log")),
     }
