@@ -13,7 +13,7 @@ use crate::error::{ClientError, SourceError};
 use crate::events::{EventBatch, EventPosition};
 use crate::get::{FirstByteTimes, GetOptions, GetStream, LookUps};
 use crate::namenode::NameNode;
-use crate::put::{Ledger, PutOptions, PutOutcome};
+use crate::put::{Ledger, PutOptions, PutOutcome, WholeWrites};
 use crate::status::{ClusterInfo, FilePage, NodeAdminStatus, NodeStatus, SafeModeStatus};
 use crate::wishes::{NodeWish, SafeModeWish};
 
@@ -42,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) environment: Environment,
     pub(crate) tasks: Tasks,
     pub(crate) ledger: Ledger,
+    pub(crate) whole_writes: WholeWrites,
     pub(crate) look_ups: LookUps,
     pub(crate) read_progress_timeout: Duration,
     pub(crate) write_progress_timeout: Duration,
@@ -68,6 +69,7 @@ impl Client {
         Self {
             shared: Arc::new(Shared {
                 ledger: Ledger::new(&namenode, &tasks),
+                whole_writes: WholeWrites::new(&environment.channels, &tasks),
                 look_ups: LookUps::new(&namenode, &tasks),
                 namenode,
                 environment,

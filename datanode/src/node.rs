@@ -97,22 +97,34 @@ impl Node {
 
     /// Room for one more write.
     pub(crate) fn admit_write(&self) -> Result<OwnedSemaphorePermit, StoreError> {
-        self.admit(&self.writes, "writes")
+        self.admit(&self.writes, 1, "writes")
+    }
+
+    /// Room for `count` small writes that arrive together. There is room for as many on a node that has none under way, however
+    /// few it takes.
+    pub(crate) fn admit_writes(&self, count: usize) -> Result<OwnedSemaphorePermit, StoreError> {
+        self.admit(&self.writes, count.min(self.config.max_writes), "writes")
     }
 
     /// Room for one more read or copy.
     pub(crate) fn admit_read(&self) -> Result<OwnedSemaphorePermit, StoreError> {
-        self.admit(&self.reads, "reads")
+        self.admit(&self.reads, 1, "reads")
     }
 
-    fn admit(&self, room: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, StoreError> {
+    fn admit(
+        &self,
+        room: &Arc<Semaphore>,
+        count: usize,
+        what: &str,
+    ) -> Result<OwnedSemaphorePermit, StoreError> {
         if self.tasks.stopping().is_cancelled() {
             return Err(StoreError::new(
                 ErrorCode::Unavailable,
                 "the datanode is stopping",
             ));
         }
-        room.clone().try_acquire_owned().map_err(|_| {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        room.clone().try_acquire_many_owned(count).map_err(|_| {
             StoreError::new(
                 ErrorCode::Unavailable,
                 format!(

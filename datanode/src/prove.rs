@@ -6,11 +6,10 @@
 //! the platter and not from the page cache.
 
 use richardstore_proto::StoreError;
-use richardstore_proto::wire::{self, WireError, hash_field, to_bytes};
+use richardstore_proto::wire::{self, WireError, cluster_field, hash_field, to_bytes};
 use sha2::{Digest, Sha256};
 
 use crate::node::Node;
-use crate::pipeline::cluster_field;
 use crate::read_ahead::ReadAhead;
 
 /// Bytes of a nonce: what BLAKE3 takes as a key.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use futures_util::future::Either;
 use futures_util::{Stream, StreamExt, stream};
-use richardstore_proto::wire::{self, hash_field, read_file_response_part::Part, to_bytes};
+use richardstore_proto::wire::{
+    self, hash_field, read_file_response_part::Part, request_id_field, to_bytes,
+};
 use richardstore_proto::{ErrorCode, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -16,7 +18,6 @@ use tonic::Status;
 
 use crate::metrics::count;
 use crate::node::Node;
-use crate::pipeline::request_id_field;
 use crate::read_ahead::{Batch, ReadAhead};
 
 /// Chunks between the disk and the socket.

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use richardstore_proto::wire::{
-    self, WireError, data_node_server::DataNode, hash_field, list_field,
+    self, WireError, cluster_field, data_node_server::DataNode, hash_field, list_field,
+    request_id_field,
 };
 use richardstore_proto::{DataNodeInfo, ErrorCode, Generation, MAX_REPLICATION, StoreError};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::copy::{Copy, copy};
 use crate::node::Node;
-use crate::pipeline::{cluster_field, offload_failed, receive, request_id_field};
+use crate::pipeline::{offload_failed, receive, receive_whole};
 use crate::read::open_read;
 
 /// The gRPC face of one datanode.
@@ -103,6 +104,20 @@ impl DataNode for DataNodeService {
             result = receive(&self.node, request.into_inner()) => result,
         };
         Ok(Response::new(result?.into()))
+    }
+
+    async fn write_files(
+        &self,
+        request: Request<wire::WriteFilesRequest>,
+    ) -> Result<Response<wire::WriteFilesResponse>, Status> {
+        let request = request.into_inner();
+        let _room = self.node.admit_writes(request.files.len())?;
+        let results = tokio::select! {
+            biased;
+            () = self.node.cut.cancelled() => Err(stopping()),
+            results = receive_whole(&self.node, request) => results,
+        };
+        Ok(Response::new(results?.into()))
     }
 
     async fn read_file(

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use richardstore_proto::wire::{self, list_field, to_bytes};
+use richardstore_proto::wire::{self, cluster_field, list_field, to_bytes};
 use richardstore_proto::{
     Command, ErrorCode, Generation, MetadataCopy, NamenodeEpoch, Sequence, StoreError,
 };
@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::backoff::Backoff;
 use crate::commands::Commands;
 use crate::node::{Node, Registration};
-use crate::pipeline::{cluster_field, offload_failed};
+use crate::pipeline::offload_failed;
 use crate::volume::VolumeError;
 
 /// Commands in one answer that are read at most.

@@ -62,6 +62,13 @@ async fn call_all(node: &TestNode, messages: &[Vec<u8>]) {
             let answer = timeout(LIMIT, client.read_file(request)).await;
             drop(answer.expect("an answer"));
         }
+        if let Ok(request) = wire::WriteFilesRequest::decode(&bytes[..]) {
+            let answer = timeout(LIMIT, client.write_files(request)).await;
+            if let Ok(answer) = answer.expect("an answer") {
+                let results = answer.into_inner().results;
+                assert!(results.iter().all(|result| result.written.is_none()));
+            }
+        }
         if let Ok(request) = wire::CopyFileRequest::decode(&bytes[..]) {
             let answer = timeout(LIMIT, client.copy_file(request)).await;
             assert!(answer.expect("an answer").is_err());

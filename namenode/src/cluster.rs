@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use richardstore_proto::{Generation, NodeId, NodeStats, Sequence, SessionEpoch};
+use richardstore_proto::{Generation, MAX_WHOLE_FILES, NodeId, NodeStats, Sequence, SessionEpoch};
 
 use crate::known_node::KnownNode;
 use crate::liveness::{Liveness, Timeouts};
-use crate::placement::{Candidate, Shortage, Wanted, place, place_beside, shortage};
+use crate::placement::{Candidate, Shortage, Wanted, go_together, place, place_beside, shortage};
 use crate::record::{NodeAdmin, NodeIndex, NodeRecord};
 
 /// The datanodes by number.
@@ -220,9 +220,15 @@ impl Cluster {
         now_ms: u64,
     ) -> Vec<Vec<NodeIndex>> {
         let mut candidates = self.candidates(now_ms);
-        let mut chains = Vec::with_capacity(wanted.len());
-        for &one in wanted {
-            let chain = place(&candidates, one, excluded);
+        let mut chains: Vec<Vec<NodeIndex>> = Vec::with_capacity(wanted.len());
+        for (at, &one) in wanted.iter().enumerate() {
+            let goes_with = (at % MAX_WHOLE_FILES > 0).then(|| (&wanted[at - 1], &chains[at - 1]));
+            let chain = match goes_with {
+                Some((before, chain)) if go_together(before, &one, chain, &candidates) => {
+                    chain.clone()
+                }
+                _ => place(&candidates, one, excluded),
+            };
             for candidate in &mut candidates {
                 if chain.contains(&candidate.index) {
                     candidate.load += 1;
@@ -581,10 +587,39 @@ mod tests {
         for number in 1..=4 {
             cluster.registered(record(number, 1), stats(), 0);
         }
-        let batch: Vec<Wanted> = (0..64).map(|seed| Wanted { seed, ..wanted(1) }).collect();
+        let large = 1 << 20;
+        let batch: Vec<Wanted> = (0..64)
+            .map(|seed| Wanted {
+                seed,
+                bytes: large,
+                ..wanted(1)
+            })
+            .collect();
         cluster.place(&batch, &BTreeSet::new(), 0);
         for node in cluster.nodes.values() {
             assert!((14..=18).contains(&node.candidate(TIMEOUTS, 0).load));
+        }
+    }
+
+    #[test]
+    fn small_files_of_a_batch_go_together_and_the_batches_are_spread() {
+        let mut cluster = cluster(0);
+        for number in 1..=4 {
+            cluster.registered(record(number, 1), stats(), 0);
+        }
+        let batch: Vec<Wanted> = (0..128)
+            .map(|seed| Wanted {
+                seed,
+                bytes: 4096,
+                ..wanted(1)
+            })
+            .collect();
+        let chains = cluster.place(&batch, &BTreeSet::new(), 0);
+        for together in chains.chunks(MAX_WHOLE_FILES) {
+            assert!(together.iter().all(|chain| *chain == together[0]));
+        }
+        for node in cluster.nodes.values() {
+            assert_eq!(node.candidate(TIMEOUTS, 0).load, MAX_WHOLE_FILES as u64);
         }
     }
 

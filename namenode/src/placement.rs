@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use richardstore_proto::NodeState;
+use richardstore_proto::{MAX_WHOLE_BYTES, NodeState};
 
 use crate::record::NodeIndex;
 
@@ -90,6 +90,25 @@ pub fn place_beside(
         chain.push(node.index);
     }
     chain
+}
+
+/// Whether a small file takes the chain of the one before it that is placed in the same call: going down one chain, they share
+/// messages, where a chain for each would be a message for each on each hop.
+pub fn go_together(
+    before: &Wanted,
+    wanted: &Wanted,
+    chain: &[NodeIndex],
+    candidates: &[Candidate],
+) -> bool {
+    let small = (1..=MAX_WHOLE_BYTES as u64).contains(&wanted.bytes);
+    let still_takes = |index: &NodeIndex| {
+        let mut nodes = candidates.iter();
+        nodes.any(|node| node.index == *index && takes(node, wanted.bytes))
+    };
+    small
+        && before.bytes == wanted.bytes
+        && before.count == wanted.count
+        && chain.iter().all(still_takes)
 }
 
 /// Why a write cannot be placed on enough nodes.
@@ -234,6 +253,31 @@ mod tests {
         ];
         let excluded = BTreeSet::from([NodeIndex(8)]);
         assert_eq!(indices(&place(&nodes, wanted(3, 7), &excluded)), [1]);
+    }
+
+    #[test]
+    fn small_files_go_together_as_long_as_their_nodes_have_room() {
+        let nodes = [node(1), node(2)];
+        let chain = [NodeIndex(2), NodeIndex(1)];
+        let small = wanted(2, 7);
+        assert!(go_together(&small, &wanted(2, 8), &chain, &nodes));
+        let more = wanted(3, 8);
+        assert!(!go_together(&small, &more, &chain, &nodes));
+        let large = Wanted {
+            bytes: MAX_WHOLE_BYTES as u64 + 1,
+            ..small
+        };
+        assert!(!go_together(&large, &large, &chain, &nodes));
+        let unknown = Wanted { bytes: 0, ..small };
+        assert!(!go_together(&unknown, &unknown, &chain, &nodes));
+        let full = [
+            node(1),
+            Candidate {
+                available_bytes: 1,
+                ..node(2)
+            },
+        ];
+        assert!(!go_together(&small, &small, &chain, &full));
     }
 
     #[test]

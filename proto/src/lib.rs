@@ -12,6 +12,7 @@ mod hash;
 mod ids;
 mod node;
 mod report;
+mod whole;
 pub mod wire;
 mod write;
 
@@ -29,5 +30,6 @@ pub use report::{
     Command, CommandAction, CommandOutcome, JournalEvent, MetadataCopy, RememberedDelete,
     ReplicaEntry,
 };
+pub use whole::{MAX_WHOLE_BYTES, MAX_WHOLE_FILES, WholeFile, WholeFiles, WholeResults};
 pub use wire::WireError;
 pub use write::{Allocation, NodeFailure, PipelineResult, WriteTrailer};

@@ -9,13 +9,18 @@ mod generated {
 #[allow(clippy::wildcard_imports)]
 pub use generated::*;
 
-use crate::{Blake3Root, ContentHash, ErrorCode, NodeId, ParseHashError, ParseIdError, StoreError};
+use crate::{
+    Blake3Root, ClusterId, ContentHash, ErrorCode, NodeId, ParseHashError, ParseIdError, StoreError,
+};
 
 /// The compiled descriptors, for gRPC reflection.
 pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 
 /// Largest gRPC message any service here accepts, in bytes. Chunks and pages are cut well below it.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+
+/// Longest request id that is passed on, in bytes; longer ones are cut, since they only serve logs.
+const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// Why a message was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +98,25 @@ pub fn node_id_field(field: &'static str, bytes: &[u8]) -> Result<NodeId, WireEr
     NodeId::try_from(bytes).map_err(|source| WireError::Id { field, source })
 }
 
+/// A cluster id that has to be there: bytes of an unknown cluster are taken from nobody.
+pub fn cluster_field(text: &str) -> Result<ClusterId, WireError> {
+    if text.is_empty() {
+        return Err(WireError::Missing("cluster_id"));
+    }
+    text.parse().map_err(|source| WireError::Id {
+        field: "cluster_id",
+        source,
+    })
+}
+
+/// A request id fit for logs: short, and without control characters.
+pub fn request_id_field(text: String) -> String {
+    text.chars()
+        .filter(|character| !character.is_control())
+        .take(MAX_REQUEST_ID_BYTES / 4)
+        .collect()
+}
+
 /// Domain values of a repeated field with at most `limit` elements.
 pub fn list_field<W, D, E>(
     field: &'static str,
@@ -112,4 +136,15 @@ where
 /// The raw bytes of a 32- or 16-byte id or hash, for the wire.
 pub fn to_bytes(bytes: &[u8]) -> bytes::Bytes {
     bytes::Bytes::copy_from_slice(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_cannot_break_a_log_line() {
+        let id = request_id_field(format!("a\nb{}", "c".repeat(500)));
+        assert!(id.starts_with("abc") && id.len() <= MAX_REQUEST_ID_BYTES);
+    }
 }

@@ -1,15 +1,21 @@
 //! [`JointCalls`]: what is wanted while a call is under way goes together in the next one.
 //!
 //! Nobody waits for others to come: what is wanted on a quiet client goes at once, alone. Under load one call carries what
-//! came during the one before it, so that the load itself sets the size of the batches. One call is under way at a time.
+//! came during the one before it, so that the load itself sets the size of the batches. One call is under way at a time, but
+//! for those that take long: what comes meanwhile does not wait for their end.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use crate::Tasks;
+
+/// A call that takes longer than this has others begin beside it, one in each such time. It may hang for as long as its own
+/// limit says.
+const LONG: Duration = Duration::from_secs(1);
 
 type Call<W, A> = Arc<dyn Fn(Vec<W>) -> BoxFuture<'static, Vec<A>> + Send + Sync>;
 
@@ -59,14 +65,17 @@ impl<W: Send + 'static, A: Send + 'static> JointCalls<W, A> {
             !std::mem::replace(&mut queue.calling, true)
         };
         if begins {
-            let calling = Calling {
-                queue: self.queue.clone(),
-                most: self.most,
-                ended: false,
-            };
-            self.tasks.spawn(calling.run(self.call.clone()));
+            self.begin();
         }
         answer.await.ok()
+    }
+
+    fn begin(&self) {
+        let calling = Calling {
+            calls: self.clone(),
+            leads: true,
+        };
+        self.tasks.spawn(calling.run());
     }
 }
 
@@ -82,16 +91,29 @@ impl<W, A> Clone for JointCalls<W, A> {
 }
 
 /// The task that calls as long as somebody waits.
-struct Calling<W, A> {
-    queue: Arc<Mutex<Queue<W, A>>>,
-    most: usize,
-    ended: bool,
+struct Calling<W: Send + 'static, A: Send + 'static> {
+    calls: JointCalls<W, A>,
+    /// It is the one that makes the next call.
+    leads: bool,
 }
 
-impl<W, A> Calling<W, A> {
-    async fn run(mut self, call: Call<W, A>) {
-        while let Some((wishes, senders)) = self.next() {
-            for (sender, answer) in senders.into_iter().zip(call(wishes).await) {
+impl<W: Send + 'static, A: Send + 'static> Calling<W, A> {
+    async fn run(mut self) {
+        // Those who were woken together want something together: the first of them does not go alone.
+        tokio::task::yield_now().await;
+        while self.leads
+            && let Some((wishes, senders)) = self.next()
+        {
+            let mut call = (self.calls.call)(wishes);
+            let answers = match tokio::time::timeout(LONG, &mut call).await {
+                Ok(answers) => answers,
+                Err(_) => {
+                    self.leads = false;
+                    self.calls.begin();
+                    call.await
+                }
+            };
+            for (sender, answer) in senders.into_iter().zip(answers) {
                 // Who has gone away meanwhile gets none, and the answer is dropped here.
                 drop(sender.send(answer));
             }
@@ -100,12 +122,12 @@ impl<W, A> Calling<W, A> {
 
     /// What waits now; `None` ends this task, and the next who wants something begins another.
     fn next(&mut self) -> Option<(Vec<W>, Vec<oneshot::Sender<A>>)> {
-        let mut queue = lock(&self.queue);
+        let mut queue = lock(&self.calls.queue);
         queue.waiting.retain(|(_, sender)| !sender.is_closed());
-        let count = queue.waiting.len().min(self.most);
+        let count = queue.waiting.len().min(self.calls.most);
         if count == 0 {
             queue.calling = false;
-            self.ended = true;
+            self.leads = false;
             return None;
         }
         Some(queue.waiting.drain(..count).unzip())
@@ -113,10 +135,10 @@ impl<W, A> Calling<W, A> {
 }
 
 /// A call that panicked, or was cut off with its runtime, leaves nobody waiting.
-impl<W, A> Drop for Calling<W, A> {
+impl<W: Send + 'static, A: Send + 'static> Drop for Calling<W, A> {
     fn drop(&mut self) {
-        if !self.ended {
-            let mut queue = lock(&self.queue);
+        if self.leads {
+            let mut queue = lock(&self.calls.queue);
             queue.calling = false;
             queue.waiting.clear();
         }
@@ -195,6 +217,37 @@ mod tests {
         }
         may_end.add_permits(2);
         assert_eq!(calls.answer(2).await, Some(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn i11_a_call_that_hangs_holds_up_nobody_for_long() {
+        let (calls, may_end, sizes) = doubling();
+        let wait = |wish| {
+            let calls = calls.clone();
+            tokio::spawn(async move { calls.answer(wish).await })
+        };
+        let hangs = wait(1);
+        while sizes.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let begun = tokio::time::Instant::now();
+        let others = [wait(2), wait(3)];
+        while sizes.lock().unwrap().len() < 2 {
+            tokio::time::sleep(LONG / 10).await;
+        }
+        assert!(begun.elapsed() < LONG * 2);
+        assert_eq!(*sizes.lock().unwrap(), [1, 2]);
+        // In the order in which they asked, so the first call ends first here.
+        may_end.add_permits(2);
+        assert_eq!(hangs.await.unwrap(), Some(2));
+        for (wish, other) in (2..).zip(others) {
+            assert_eq!(other.await.unwrap(), Some(wish * 2));
+        }
+        while lock(&calls.queue).calling {
+            tokio::task::yield_now().await;
+        }
+        may_end.add_permits(1);
+        assert_eq!(calls.answer(4).await, Some(8));
     }
 
     #[tokio::test]

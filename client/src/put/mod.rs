@@ -6,22 +6,25 @@ mod lease;
 mod ledger;
 mod pipeline;
 mod replacement;
+mod whole;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use richardstore_proto::{
-    ContentHash, DataNodeInfo, ErrorCode, FileInfo, NodeId, PipelineResult, StoreError, WireError,
-    WriteTrailer,
+    ContentHash, DataNodeInfo, ErrorCode, FileInfo, MAX_WHOLE_BYTES, NodeId, PipelineResult,
+    StoreError, WireError, WriteTrailer,
 };
 
 use self::feed::{Fed, Feed};
 use self::lease::Lease;
 use self::ledger::Held;
 pub(crate) use self::ledger::Ledger;
-use self::pipeline::{PipelineWrite, WriteDescription, write_whole};
+use self::pipeline::{PipelineWrite, WriteDescription};
 use self::replacement::{acknowledged_of, are_full, failures};
+use self::whole::WholeWrite;
+pub(crate) use self::whole::WholeWrites;
 use crate::client::Shared;
 use crate::content_hasher::ContentDigest;
 use crate::error::{ClientError, SourceError};
@@ -32,7 +35,7 @@ const MAX_PIPELINES: usize = 3;
 
 /// A file up to this size is taken from its source as a whole before a datanode hears of it: it costs one message along the
 /// chain, and a source that is slow holds nothing there.
-const WHOLE_BYTES: u64 = 64 << 10;
+const WHOLE_BYTES: u64 = MAX_WHOLE_BYTES as u64;
 
 /// Called with the number of bytes taken from the source so far.
 pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;
@@ -175,7 +178,13 @@ where
         let channels = &self.shared.environment.channels;
         if let (Some(digest), Some(chunks)) = (self.whole, self.feed.replay()) {
             self.check_declared(&digest)?;
-            let sent = write_whole(channels, (head, rest), &write, chunks, trailer(&digest));
+            let sent = self.shared.whole_writes.write(WholeWrite {
+                head: head.clone(),
+                rest: rest.to_vec(),
+                write: write.clone(),
+                data: in_one_piece(chunks),
+                trailer: trailer(&digest),
+            });
             let result = sent.await.map_err(by_head)?;
             return Ok(Written {
                 digest,
@@ -291,6 +300,13 @@ where
             operation: "WriteFile",
             problem: WireError::Missing("targets"),
         }
+    }
+}
+
+fn in_one_piece(mut chunks: Vec<Bytes>) -> Bytes {
+    match chunks.len() {
+        0 | 1 => chunks.pop().unwrap_or_default(),
+        _ => chunks.concat().into(),
     }
 }
 

@@ -137,15 +137,17 @@ pub(crate) async fn write_whole(
     channels: &Channels,
     chain: (&DataNodeInfo, &[DataNodeInfo]),
     write: &WriteDescription,
-    chunks: Vec<Bytes>,
+    data: Bytes,
     trailer: WriteTrailer,
 ) -> Result<PipelineResult, StoreError> {
     let (head, rest) = chain;
     let mut client = connect(channels, head)?;
-    let parts = std::iter::once(Part::Header(header(rest, write)))
-        .chain(chunks.into_iter().map(Part::Chunk))
-        .chain([Part::Trailer(trailer.into())])
-        .map(|part| wire::WriteFileRequestPart { part: Some(part) });
+    let parts = [
+        Part::Header(header(rest, write)),
+        Part::Chunk(data),
+        Part::Trailer(trailer.into()),
+    ];
+    let parts = parts.map(|part| wire::WriteFileRequestPart { part: Some(part) });
     let answer = client.write_file(stream::iter(parts));
     result_within(answer, answer_limit(1 + rest.len(), trailer.size)).await
 }
@@ -175,7 +177,7 @@ pub(crate) async fn copy_file(
     result_within(client.copy_file(request), limit).await
 }
 
-fn connect(
+pub(super) fn connect(
     channels: &Channels,
     node: &DataNodeInfo,
 ) -> Result<DataNodeClient<Channel>, StoreError> {
@@ -204,13 +206,16 @@ async fn result_within(
     answer: impl Future<Output = Answer>,
     limit: Duration,
 ) -> Result<PipelineResult, StoreError> {
-    let answer = tokio::time::timeout(limit, answer).await.map_err(|_| {
-        StoreError::new(
-            ErrorCode::Unavailable,
-            format!("no answer within {} s", limit.as_secs()),
-        )
-    })?;
+    let answer = tokio::time::timeout(limit, answer).await;
+    let answer = answer.map_err(|_| silent(limit))?;
     Ok(PipelineResult::try_from(answer?.into_inner())?)
+}
+
+pub(super) fn silent(limit: Duration) -> StoreError {
+    StoreError::new(
+        ErrorCode::Unavailable,
+        format!("no answer within {} s", limit.as_secs()),
+    )
 }
 
 fn early(answer: Answer) -> StoreError {

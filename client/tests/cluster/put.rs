@@ -77,6 +77,46 @@ async fn i01_small_uploads_at_once_each_get_a_generation_and_a_commit_of_their_o
 }
 
 #[tokio::test]
+async fn small_uploads_at_once_share_messages_and_those_whose_head_fails_find_another() {
+    let cluster = FakeCluster::start(4).await;
+    cluster.nodes[0].fail_writes(WriteFault::AnswerLost);
+    let contents: Vec<Bytes> = (0..100).map(|size| some_bytes(1000 + size)).collect();
+    let uploads = contents.iter().map(|bytes| {
+        let options = PutOptions {
+            size_hint: Some(bytes.len() as u64),
+            ..plain()
+        };
+        cluster.client.put(source(bytes), options)
+    });
+    for (outcome, bytes) in join_all(uploads).await.into_iter().zip(&contents) {
+        let outcome = outcome.unwrap();
+        assert_eq!(cluster.read(&outcome.file.hash).await.unwrap(), *bytes);
+    }
+    let sizes = |place: usize| cluster.nodes[place].whole.lock().unwrap().clone();
+    let (all, failed): (Vec<_>, _) = ((0..4).flat_map(sizes).collect(), sizes(0));
+    assert!(!failed.is_empty(), "the node that fails was no head");
+    let files: usize = all.iter().sum();
+    assert_eq!(files, contents.len() + failed.iter().sum::<usize>());
+    assert!(all.len() <= files / 4, "files of each message: {all:?}");
+}
+
+#[tokio::test]
+async fn small_uploads_reach_a_datanode_of_an_older_version_by_streams() {
+    let cluster = FakeCluster::start(3).await;
+    for node in &cluster.nodes {
+        node.fail_writes(WriteFault::StreamsOnly);
+    }
+    let bytes = some_bytes(4096);
+    let options = PutOptions {
+        size_hint: Some(4096),
+        ..plain()
+    };
+    let outcome = cluster.client.put(source(&bytes), options).await.unwrap();
+    assert_eq!(outcome.replicas, 3);
+    assert_eq!(cluster.read(&outcome.file.hash).await.unwrap(), bytes);
+}
+
+#[tokio::test]
 async fn small_uploads_for_which_there_is_no_room_together_are_each_asked_for_alone() {
     let cluster = FakeCluster::start(3).await;
     cluster.namenode.state().room_for_one = true;

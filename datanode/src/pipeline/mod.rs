@@ -6,9 +6,11 @@ mod receive;
 mod sender;
 mod small_files;
 mod stage;
+mod whole;
 
-pub(crate) use header::{WriteHeader, cluster_field, request_id_field};
+pub(crate) use header::WriteHeader;
 pub(crate) use receive::receive;
 pub(crate) use sender::PipelineSender;
 pub(crate) use small_files::SmallFiles;
 pub(crate) use stage::offload_failed;
+pub(crate) use whole::receive_whole;

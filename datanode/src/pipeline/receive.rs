@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures_util::Stream;
 use richardstore_proto::wire;
 use richardstore_proto::{
-    ErrorCode, Generation, NodeFailure, PipelineResult, StoreError, WriteTrailer,
+    ClusterId, DataNodeInfo, ErrorCode, Generation, NodeFailure, PipelineResult, StoreError,
+    WriteTrailer,
 };
 use tonic::Status;
 use tracing::Instrument;
@@ -28,23 +29,13 @@ where
 {
     let mut incoming = IncomingWrite::new(parts);
     let header = incoming.header().await?;
-    check(node, &header)?;
+    check(node, header.cluster_id, &header.chain)?;
     let span =
         tracing::debug_span!("write", id = header.request_id, generation = %header.generation);
     let taken = take_in(node, incoming, header)
         .instrument(span.clone())
         .await;
-    match &taken {
-        Ok(result) => tracing::debug!(
-            parent: &span,
-            acknowledged = result.acknowledged.len(),
-            failed = ?result.failed,
-            "a write has ended"
-        ),
-        Err(error) => {
-            tracing::info!(parent: &span, code = ?error.code, %error, "a write was not taken")
-        }
-    }
+    tell(&span, &taken);
     taken
 }
 
@@ -73,10 +64,30 @@ where
     write.finish(node, trailer, generation).await
 }
 
-fn check(node: &Node, header: &WriteHeader) -> Result<(), StoreError> {
-    node.membership.check_cluster(header.cluster_id)?;
+/// Says in the log how a write has ended.
+pub(super) fn tell(span: &tracing::Span, ended: &Result<PipelineResult, StoreError>) {
+    match ended {
+        Ok(result) => tracing::debug!(
+            parent: span,
+            acknowledged = result.acknowledged.len(),
+            failed = ?result.failed,
+            "a write has ended"
+        ),
+        Err(error) => {
+            tracing::info!(parent: span, code = ?error.code, %error, "a write was not taken")
+        }
+    }
+}
+
+/// Whether a write that goes on to `chain` may be taken here.
+pub(super) fn check(
+    node: &Node,
+    cluster_id: ClusterId,
+    chain: &[DataNodeInfo],
+) -> Result<(), StoreError> {
+    node.membership.check_cluster(cluster_id)?;
     let own = node.membership.node_id();
-    if header.chain.iter().any(|next| next.node_id == own) {
+    if chain.iter().any(|next| next.node_id == own) {
         return Err(StoreError::new(
             ErrorCode::InvalidArgument,
             format!("datanode {own} is twice in the chain"),
@@ -132,7 +143,8 @@ impl Write {
     }
 }
 
-fn merge(
+/// What became of a write here and behind. An error where nobody has it.
+pub(super) fn merge(
     node: &Node,
     here: Result<(), StoreError>,
     mut behind: PipelineResult,

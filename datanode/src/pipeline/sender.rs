@@ -9,7 +9,8 @@ use futures_util::stream;
 use richardstore_proto::wire::data_node_client::DataNodeClient;
 use richardstore_proto::wire::{self, write_file_request_part::Part};
 use richardstore_proto::{
-    DataNodeInfo, ErrorCode, NodeFailure, NodeId, PipelineResult, StoreError, WriteTrailer,
+    DataNodeInfo, ErrorCode, MAX_WHOLE_BYTES, NodeFailure, NodeId, PipelineResult, StoreError,
+    WriteTrailer,
 };
 use richardstore_runtime::{Channels, answer_limit, progress_limit};
 use tokio::sync::mpsc;
@@ -24,7 +25,7 @@ use super::header::WriteHeader;
 const QUEUED_PARTS: usize = 4;
 /// The beginning of a write is held back up to here: what ends before it is sent as a whole, by one frame and without a task
 /// of its own.
-const HELD_BYTES: usize = 64 << 10;
+const HELD_BYTES: usize = MAX_WHOLE_BYTES;
 const HELD_PARTS: usize = 16;
 /// How long to wait for the reason after a stream broke.
 const REASON_LIMIT: Duration = Duration::from_secs(1);
@@ -199,7 +200,7 @@ async fn whole(
     }
 }
 
-fn silent(limit: Duration) -> StoreError {
+pub(super) fn silent(limit: Duration) -> StoreError {
     StoreError::new(
         ErrorCode::RequestTimeout,
         format!("no answer within {} s", limit.as_secs()),
@@ -227,7 +228,10 @@ async fn answered(
 
 /// The fate of each node of `chain`. Only nodes of the chain can acknowledge, and one that nobody mentions has failed:
 /// a lost word must not become an acknowledgement (I1).
-fn settle(chain: &[DataNodeInfo], answer: Result<PipelineResult, StoreError>) -> PipelineResult {
+pub(super) fn settle(
+    chain: &[DataNodeInfo],
+    answer: Result<PipelineResult, StoreError>,
+) -> PipelineResult {
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => return all_failed(chain.iter().map(|node| node.node_id), &error),

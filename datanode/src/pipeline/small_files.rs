@@ -13,8 +13,6 @@ use richardstore_store::{PreparedReplica, Publication, ReplicaMeta};
 use super::stage::{compared, offload_failed};
 use crate::volume::Volume;
 
-/// A file of more bytes has a thread of its own: hashing it is what takes time.
-pub(crate) const MOST_BYTES: usize = 64 << 10;
 /// Files of one batch at most, which bounds its bytes to 8 MiB.
 const MOST_JOINT: usize = 128;
 

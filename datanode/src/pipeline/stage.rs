@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use richardstore_proto::{ErrorCode, Generation, StoreError, WriteTrailer};
+use richardstore_proto::{ErrorCode, Generation, MAX_WHOLE_BYTES, StoreError, WriteTrailer};
 use richardstore_runtime::{Offload, OffloadError};
 use richardstore_store::{PreparedReplica, ReplicaMeta, ReplicaWriter};
 
-use super::small_files::{MOST_BYTES, SmallFile, SmallFiles};
+use super::small_files::{SmallFile, SmallFiles};
 use crate::node::Node;
 use crate::volume::Volume;
 
@@ -155,7 +155,7 @@ impl WriteStage {
         generation: Generation,
     ) -> Result<ReplicaMeta, StoreError> {
         let steps = self.idle().await?;
-        let all = steps.writer.is_none() && self.gathered_bytes <= MOST_BYTES;
+        let all = steps.writer.is_none() && self.gathered_bytes <= MAX_WHOLE_BYTES;
         let rest = self.take_gathered();
         if all {
             let file = SmallFile {

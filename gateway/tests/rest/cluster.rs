@@ -15,7 +15,7 @@ use richardstore_proto::wire::name_node_server::{NameNode, NameNodeServer};
 use richardstore_proto::wire::{self, hash_field, optional_hash_field};
 use richardstore_proto::{
     Allocation, Blake3Root, ContentHash, DataNodeInfo, ErrorCode, FileInfo, FileLocations,
-    Generation, NodeId, NodeState, StoreError,
+    Generation, NodeId, NodeState, PipelineResult, StoreError, WholeFiles, WholeResults,
 };
 use richardstore_runtime::{bind, grpc_server, serve_grpc};
 use sha2::{Digest, Sha256};
@@ -471,6 +471,27 @@ impl DataNode for Roles {
             }
         }
         Err(Status::aborted("no trailer"))
+    }
+
+    async fn write_files(
+        &self,
+        request: Request<wire::WriteFilesRequest>,
+    ) -> Answer<wire::WriteFilesResponse> {
+        let whole = WholeFiles::try_from(request.into_inner())?;
+        let mut state = self.state();
+        let mut results = Vec::new();
+        for sent in whole.files {
+            let file = file_info(&sent.data);
+            assert_eq!(sent.trailer.hash, file.hash);
+            state.streams_begun += 1;
+            state.request_ids.push(sent.request_id);
+            state.written.insert(file.hash, sent.data);
+            results.push(Ok(PipelineResult {
+                acknowledged: vec![NODE],
+                failed: Vec::new(),
+            }));
+        }
+        Ok(Response::new(WholeResults(results).into()))
     }
 
     async fn read_file(

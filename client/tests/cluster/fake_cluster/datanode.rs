@@ -13,7 +13,7 @@ use richardstore_proto::wire::write_file_request_part::Part as WritePart;
 use richardstore_proto::wire::{self, hash_field};
 use richardstore_proto::{
     ContentHash, DataNodeInfo, ErrorCode, FileLocations, Generation, NodeFailure, NodeId,
-    NodeState, PipelineResult, StoreError, WriteTrailer,
+    NodeState, PipelineResult, StoreError, WholeFiles, WholeResults, WriteTrailer,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -56,6 +56,8 @@ pub enum WriteFault {
     Refuses,
     /// It is gone, and cuts off all that are behind it in the chain.
     Gone,
+    /// It is of an older version, which takes files only by streams.
+    StreamsOnly,
 }
 
 /// One datanode.
@@ -76,6 +78,8 @@ pub struct Node {
     pub received_bytes: AtomicUsize,
     /// Copies this node was asked to make.
     pub copies: AtomicUsize,
+    /// Files of each message with whole ones.
+    pub whole: Mutex<Vec<usize>>,
 }
 
 impl Node {
@@ -98,6 +102,7 @@ impl Node {
             cut_writes: AtomicUsize::new(0),
             received_bytes: AtomicUsize::new(0),
             copies: AtomicUsize::new(0),
+            whole: Mutex::default(),
         }
     }
 
@@ -165,21 +170,51 @@ impl Node {
                 }
                 WritePart::Trailer(trailer) => {
                     let trailer = WriteTrailer::try_from(trailer).unwrap();
-                    let file = file_info(&bytes);
-                    assert_eq!((file.hash, file.size), (trailer.hash, trailer.size));
-                    assert_eq!(file.blake3_root, trailer.blake3_root);
-                    let result = self.publish(&chain, file.hash, &bytes.into());
-                    return match self.write_fault() {
-                        WriteFault::AnswerLost => Err(Status::unavailable("answer lost")),
-                        _ => Ok(result),
-                    };
+                    return self.take(&chain, &bytes.into(), trailer);
                 }
             }
-            if matches!(self.write_fault(), WriteFault::BreakAfter(limit) if bytes.len() >= limit) {
-                return Err(Status::unavailable("power cut"));
-            }
+            self.break_after(bytes.len())?;
         }
         Err(Status::cancelled("no trailer"))
+    }
+
+    fn receive_whole(&self, whole: WholeFiles) -> Result<WholeResults, Status> {
+        let mut chain = vec![self.info.node_id];
+        chain.extend(whole.chain.iter().map(|node| node.node_id));
+        self.whole.lock().unwrap().push(whole.files.len());
+        let mut results = Vec::new();
+        for file in whole.files {
+            self.received_bytes
+                .fetch_add(file.data.len(), Ordering::SeqCst);
+            self.break_after(file.data.len())?;
+            results.push(Ok(self.take(&chain, &file.data, file.trailer)?));
+        }
+        Ok(WholeResults(results))
+    }
+
+    fn take(
+        &self,
+        chain: &[NodeId],
+        bytes: &Bytes,
+        trailer: WriteTrailer,
+    ) -> Result<PipelineResult, Status> {
+        let file = file_info(bytes);
+        assert_eq!((file.hash, file.size), (trailer.hash, trailer.size));
+        assert_eq!(file.blake3_root, trailer.blake3_root);
+        let result = self.publish(chain, file.hash, bytes);
+        match self.write_fault() {
+            WriteFault::AnswerLost => Err(Status::unavailable("answer lost")),
+            _ => Ok(result),
+        }
+    }
+
+    fn break_after(&self, bytes: usize) -> Result<(), Status> {
+        match self.write_fault() {
+            WriteFault::BreakAfter(limit) if bytes >= limit => {
+                Err(Status::unavailable("power cut"))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn read(&self, request: wire::ReadReplicaRequest) -> Result<Parts, Status> {
@@ -267,6 +302,21 @@ impl DataNode for Node {
             self.cut_writes.fetch_add(1, Ordering::SeqCst);
         }
         result.map(|result| Response::new(result.into()))
+    }
+
+    async fn write_files(
+        &self,
+        request: Request<wire::WriteFilesRequest>,
+    ) -> Result<Response<wire::WriteFilesResponse>, Status> {
+        match self.write_fault() {
+            WriteFault::Refuses => Err(StoreError::new(ErrorCode::StorageFull, "no room").into()),
+            WriteFault::StreamsOnly => Err(Status::unimplemented("not known")),
+            _ => {
+                let whole = WholeFiles::try_from(request.into_inner())?;
+                assert_eq!(whole.cluster_id.to_string(), super::CLUSTER);
+                Ok(Response::new(self.receive_whole(whole)?.into()))
+            }
+        }
     }
 
     async fn read_file(

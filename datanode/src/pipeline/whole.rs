@@ -1,0 +1,107 @@
+//! [`receive_whole`]: one node's part in writing small files that arrive together, each as a whole.
+//!
+//! Each file has its own end: what is wrong with one, here or behind, is said of that one.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use richardstore_proto::wire::{self, data_node_client::DataNodeClient};
+use richardstore_proto::{
+    ErrorCode, PipelineResult, StoreError, WholeFile, WholeFiles, WholeResults,
+};
+use richardstore_runtime::{Channels, answer_limit};
+
+use super::header::WriteHeader;
+use super::receive::{check, merge, tell};
+use super::sender::{PipelineSender, settle, silent};
+use super::small_files::SmallFile;
+use crate::metrics::count;
+use crate::node::Node;
+
+/// Publishes the files of `request` here, forwards them, and says of each which nodes have it.
+///
+/// # Errors
+/// Where none of them can be taken: they are another cluster's, or go in a circle.
+pub(crate) async fn receive_whole(
+    node: &Arc<Node>,
+    request: wire::WriteFilesRequest,
+) -> Result<WholeResults, StoreError> {
+    let whole = WholeFiles::try_from(request)?;
+    check(node, whole.cluster_id, &whole.chain)?;
+    for file in &whole.files {
+        count(&node.metrics.received_bytes, file.data.len());
+    }
+    let here = whole.files.iter().map(|file| {
+        node.small_files.publish(SmallFile {
+            chunks: vec![file.data.clone()],
+            trailer: file.trailer,
+            generation: file.generation,
+        })
+    });
+    let behind = forward(&node.environment.channels, &whole);
+    let (here, behind) = tokio::join!(join_all(here), behind);
+    let ends = whole.files.iter().zip(here).zip(behind);
+    let results = ends.map(|((file, here), behind)| {
+        let result = merge(node, here.map(|_| ()), behind);
+        let span =
+            tracing::debug_span!("write", id = file.request_id, generation = %file.generation);
+        tell(&span, &result);
+        result
+    });
+    Ok(WholeResults(results.collect()))
+}
+
+/// Has the chain take the files, and says of each who of the chain has it.
+async fn forward(channels: &Channels, whole: &WholeFiles) -> Vec<PipelineResult> {
+    let Some((next, rest)) = whole.chain.split_first() else {
+        return vec![PipelineResult::default(); whole.files.len()];
+    };
+    let request = WholeFiles {
+        chain: rest.to_vec(),
+        ..whole.clone()
+    };
+    let limit = answer_limit(whole.chain.len(), whole.bytes());
+    let sent = async {
+        let channel = channels.get(&next.address)?;
+        let mut client = DataNodeClient::new(channel);
+        let answer = client.write_files(wire::WriteFilesRequest::from(request));
+        let answer = tokio::time::timeout(limit, answer).await;
+        answer.map_err(|_| silent(limit))
+    };
+    let answer = match sent.await {
+        Ok(Ok(answer)) => WholeResults::try_from(answer.into_inner()).map_err(StoreError::from),
+        // An older datanode, in the middle of an upgrade.
+        Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => {
+            return join_all(whole.files.iter().map(|file| stream(channels, whole, file))).await;
+        }
+        Ok(Err(status)) => Err(status.into()),
+        Err(error) => Err(error),
+    };
+    let each = |place: usize| match &answer {
+        Ok(WholeResults(results)) => results.get(place).cloned().unwrap_or_else(|| {
+            let message = "nothing was said about this file";
+            Err(StoreError::new(ErrorCode::Internal, message))
+        }),
+        Err(error) => Err(error.clone()),
+    };
+    let settled = (0..whole.files.len()).map(|place| settle(&whole.chain, each(place)));
+    settled.collect()
+}
+
+/// Sends one file by itself.
+async fn stream(channels: &Channels, whole: &WholeFiles, file: &WholeFile) -> PipelineResult {
+    let header = WriteHeader {
+        generation: file.generation,
+        chain: whole.chain.clone(),
+        size_hint: file.trailer.size,
+        cluster_id: whole.cluster_id,
+        request_id: file.request_id.clone(),
+    };
+    match PipelineSender::open(channels, header) {
+        Some(mut sender) => {
+            sender.send(file.data.clone()).await;
+            sender.finish(file.trailer).await
+        }
+        None => PipelineResult::default(),
+    }
+}

@@ -1,0 +1,203 @@
+//! Small files that arrive together, over real sockets and real directories.
+
+// Clippy knows tests by their attribute, not what they are made of.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::pin::Pin;
+
+use common::fake_namenode::{CLUSTER, FakeNamenode};
+use common::node::TestNode;
+use common::writes::{client, connect, content, trailer_of};
+use futures_util::Stream;
+use richardstore_proto::wire;
+use richardstore_proto::wire::data_node_client::DataNodeClient;
+use richardstore_proto::wire::data_node_server::{DataNode, DataNodeServer};
+use richardstore_proto::{
+    ClusterId, ContentHash, DataNodeInfo, ErrorCode, Generation, MAX_WHOLE_BYTES, StoreError,
+    WholeFile, WholeFiles, WholeResults,
+};
+use richardstore_runtime::{bind, grpc_server, serve_grpc};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status, Streaming};
+
+fn file(generation: u64, bytes: &[u8]) -> WholeFile {
+    WholeFile {
+        generation: Generation(generation),
+        request_id: "test".to_owned(),
+        data: bytes.to_vec().into(),
+        trailer: trailer_of(bytes),
+    }
+}
+
+async fn write(
+    head: &TestNode,
+    chain: Vec<DataNodeInfo>,
+    files: &[WholeFile],
+) -> Result<WholeResults, StoreError> {
+    let whole = WholeFiles {
+        chain,
+        cluster_id: CLUSTER,
+        files: files.to_vec(),
+    };
+    let request = wire::WriteFilesRequest::from(whole);
+    let answer = connect(head).write_files(request).await?;
+    Ok(answer.into_inner().try_into().unwrap())
+}
+
+#[tokio::test]
+async fn i01_i05_of_files_that_arrive_together_the_wrong_one_fails_alone() {
+    let namenode = FakeNamenode::start().await;
+    let nodes = [
+        TestNode::start(&namenode).await,
+        TestNode::start(&namenode).await,
+        TestNode::start(&namenode).await,
+    ];
+    let contents = [1, 4096, MAX_WHOLE_BYTES].map(|length| content(1, length));
+    let mut files: Vec<WholeFile> = (1..)
+        .zip(&contents)
+        .map(|(generation, bytes)| file(generation, bytes))
+        .collect();
+    files[1].trailer.hash = ContentHash::EMPTY;
+    let chain = vec![nodes[1].info(), nodes[2].info()];
+    let WholeResults(results) = write(&nodes[0], chain, &files).await.unwrap();
+    assert_eq!(
+        results[1].as_ref().unwrap_err().code,
+        ErrorCode::HashMismatch
+    );
+    for place in [0, 2] {
+        let result = results[place].as_ref().unwrap();
+        assert_eq!(result.acknowledged, nodes.each_ref().map(TestNode::id));
+        assert!(result.failed.is_empty());
+        for node in &nodes {
+            let path = node.replica_file(&files[place].trailer.hash).unwrap();
+            assert_eq!(fs::read(path).unwrap(), contents[place]);
+        }
+    }
+    for node in &nodes {
+        assert_eq!(node.replica_file(&ContentHash::EMPTY), None);
+        let real = trailer_of(&contents[1]).hash;
+        assert_eq!(node.replica_file(&real), None);
+        assert!(node.temp_files().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn i01_a_node_that_is_gone_is_named_for_each_file() {
+    let namenode = FakeNamenode::start().await;
+    let nodes = [
+        TestNode::start(&namenode).await,
+        TestNode::start(&namenode).await,
+    ];
+    let gone = DataNodeInfo {
+        node_id: richardstore_proto::NodeId::new([9; 16]),
+        address: "127.0.0.1:1".to_owned(),
+        ..nodes[0].info()
+    };
+    let files = [file(1, b"one"), file(2, b"two")];
+    let chain = vec![nodes[1].info(), gone.clone()];
+    let WholeResults(results) = write(&nodes[0], chain, &files).await.unwrap();
+    for result in results {
+        let result = result.unwrap();
+        assert_eq!(result.acknowledged, [nodes[0].id(), nodes[1].id()]);
+        let failed: Vec<_> = result.failed.iter().map(|failed| failed.node_id).collect();
+        assert_eq!(failed, [gone.node_id]);
+    }
+}
+
+#[tokio::test]
+async fn i10_files_of_another_cluster_and_files_in_a_circle_are_refused() {
+    let namenode = FakeNamenode::start().await;
+    let node = TestNode::start(&namenode).await;
+    let files = [file(1, b"one")];
+    let circle = write(&node, vec![node.info()], &files).await.unwrap_err();
+    assert_eq!(circle.code, ErrorCode::InvalidArgument);
+    let foreign = WholeFiles {
+        chain: Vec::new(),
+        cluster_id: ClusterId::new([9; 16]),
+        files: files.to_vec(),
+    };
+    let request = wire::WriteFilesRequest::from(foreign);
+    let answer = connect(&node).write_files(request).await;
+    let refused = StoreError::from(answer.unwrap_err());
+    assert_eq!(refused.code, ErrorCode::WrongCluster);
+    assert_eq!(node.replica_file(&files[0].trailer.hash), None);
+}
+
+/// A datanode that knows streams only.
+struct Older(DataNodeClient<Channel>);
+
+#[tonic::async_trait]
+impl DataNode for Older {
+    type ReadFileStream =
+        Pin<Box<dyn Stream<Item = Result<wire::ReadFileResponsePart, Status>> + Send>>;
+
+    async fn write_file(
+        &self,
+        request: Request<Streaming<wire::WriteFileRequestPart>>,
+    ) -> Result<Response<wire::WriteFileResult>, Status> {
+        let (mut stream, mut parts) = (request.into_inner(), Vec::new());
+        while let Some(part) = stream.message().await? {
+            parts.push(part);
+        }
+        self.0.clone().write_file(tokio_stream::iter(parts)).await
+    }
+
+    async fn write_files(
+        &self,
+        _: Request<wire::WriteFilesRequest>,
+    ) -> Result<Response<wire::WriteFilesResponse>, Status> {
+        Err(Status::unimplemented("not known"))
+    }
+
+    async fn read_file(
+        &self,
+        _: Request<wire::ReadReplicaRequest>,
+    ) -> Result<Response<Self::ReadFileStream>, Status> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
+    async fn copy_file(
+        &self,
+        _: Request<wire::CopyFileRequest>,
+    ) -> Result<Response<wire::WriteFileResult>, Status> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
+    async fn info(
+        &self,
+        _: Request<wire::DataNodeInfoRequest>,
+    ) -> Result<Response<wire::DataNodeInfoResponse>, Status> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+}
+
+#[tokio::test]
+async fn a_node_of_an_older_version_gets_the_files_by_streams() {
+    let namenode = FakeNamenode::start().await;
+    let head = TestNode::start(&namenode).await;
+    let real = TestNode::start(&namenode).await;
+    let bound = bind("127.0.0.1:0").await.unwrap();
+    let older = DataNodeInfo {
+        address: bound.address().to_string(),
+        ..real.info()
+    };
+    let server = DataNodeServer::new(Older(client(&real.address())));
+    let stop = CancellationToken::new();
+    tokio::spawn(serve_grpc(
+        bound,
+        grpc_server().add_service(server),
+        stop.clone(),
+    ));
+    let files = [file(1, b"one"), file(2, b"two")];
+    let WholeResults(results) = write(&head, vec![older], &files).await.unwrap();
+    for (result, file) in results.iter().zip(&files) {
+        let acknowledged = &result.as_ref().unwrap().acknowledged;
+        assert_eq!(*acknowledged, [head.id(), real.id()]);
+        assert!(real.replica_file(&file.trailer.hash).is_some());
+    }
+    stop.cancel();
+}
