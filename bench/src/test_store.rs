@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use richardstore_drills::{Process, ProcessSpec};
 use serde::Deserialize;
-use tempfile::TempDir;
 
 use crate::connection::Addresses;
-use crate::place::directory_in;
+use crate::place::Place;
 use crate::process_meter::{ProcessMeter, Usage};
 
 /// The store under test. Dropping it kills its process and removes what it stored.
@@ -17,7 +16,7 @@ pub struct TestStore {
     addresses: Addresses,
     // Before the directory, so that nothing writes there any more when it goes.
     process: Option<Process>,
-    _directory: Option<TempDir>,
+    _directory: Option<Place>,
 }
 
 /// `dev.json`, by which `dev` says where its parts are.
@@ -43,7 +42,7 @@ impl TestStore {
     /// # Errors
     /// It did not start.
     pub async fn start(binary: &Path, place: &Path) -> Result<Self> {
-        let directory = directory_in(place)?;
+        let directory = Place::under(place)?;
         let data = directory.path().join("data");
         let arguments = ["dev", "--listen", "127.0.0.1:0", "--namenode-listen"]
             .into_iter()

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::place::directory_in;
+use crate::place::Place;
 use crate::row::Row;
 
 /// Copies of each byte that a default store makes.
@@ -60,7 +60,7 @@ impl Limits {
     /// # Errors
     /// The disk or the network did not do what was asked.
     pub async fn measure(place: &Path, duration: Duration) -> Result<(Self, Vec<Row>)> {
-        let directory = directory_in(place)?;
+        let directory = Place::under(place)?;
         let path = directory.path().to_owned();
         let on_disk = tokio::task::spawn_blocking(move || -> Result<Vec<Row>> {
             let mut rows = vec![

@@ -18,7 +18,7 @@ use super::killed::killed;
 use crate::fake_datanode::{Claim, FakeDatanode};
 use crate::limits::Limits;
 use crate::load::{Load, Pace, Timings, Worker};
-use crate::place::directory_in;
+use crate::place::Place;
 use crate::row::Row;
 
 /// Allocations of one call, and commits of one: what a busy gateway gathers.
@@ -197,7 +197,7 @@ pub(super) fn name_of(file: u64) -> ContentHash {
 }
 
 pub(super) async fn run(plan: &Plan, limits: &Limits) -> Result<Vec<Row>> {
-    let directory = directory_in(&plan.place)?;
+    let directory = Place::under(&plan.place)?;
     let mut rows = Vec::new();
     let mut filled = 0;
     for files in plan.namenode_files.iter().copied() {

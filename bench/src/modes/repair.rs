@@ -19,7 +19,7 @@ use crate::connection::{Addresses, Connection};
 use crate::limits::Limits;
 use crate::load::{Load, Pace, Worker};
 use crate::payload::Payload;
-use crate::place::directory_in;
+use crate::place::Place;
 use crate::row::Row;
 use crate::test_store::this_binary;
 
@@ -188,7 +188,7 @@ async fn filled(place: &Path, size: usize, files: u64) -> Result<Cluster> {
 }
 
 async fn lose_one(plan: &Plan, size: usize, files: u64) -> Result<Row> {
-    let place = directory_in(&plan.place)?;
+    let place = Place::under(&plan.place)?;
     let mut cluster = filled(place.path(), size, files).await?;
     cluster.lose_one().await?;
     cluster
@@ -202,7 +202,7 @@ async fn lose_one(plan: &Plan, size: usize, files: u64) -> Result<Row> {
 
 /// Uploads before a loss, and while its replicas are made again.
 async fn lose_one_beside_uploads(plan: &Plan, size: usize) -> Result<[Row; 3]> {
-    let place = directory_in(&plan.place)?;
+    let place = Place::under(&plan.place)?;
     let files = plan.repair_files;
     let mut cluster = filled(place.path(), size, files).await?;
     let acknowledged = Arc::new(AtomicU64::new(files));

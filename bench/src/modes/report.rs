@@ -8,7 +8,7 @@ use richardstore_proto::Generation;
 use super::Plan;
 use super::namenode::{Alone, LEASE, claims, name_of};
 use crate::fake_datanode::{Claim, FakeDatanode, Holdings};
-use crate::place::directory_in;
+use crate::place::Place;
 use crate::row::Row;
 
 /// Replicas of which the namenode knows nothing.
@@ -20,7 +20,7 @@ const REPORTS: usize = 80;
 pub(super) async fn run(plan: &Plan) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for &files in plan.namenode_files.iter().take(1) {
-        let directory = directory_in(&plan.place)?;
+        let directory = Place::under(&plan.place)?;
         let mut alone = Alone::start(directory.path()).await?;
         let files = files.next_multiple_of(LEASE);
         alone.callers().fill(0, files).await?;
