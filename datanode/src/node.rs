@@ -100,10 +100,13 @@ impl Node {
         self.admit(&self.writes, 1, "writes")
     }
 
-    /// Room for `count` small writes that arrive together. There is room for as many on a node that has none under way, however
-    /// few it takes.
+    /// Room for `count` small writes that arrive together. Where there is some room they are taken, even when it is less than they
+    /// fill: refused together, each would come again alone.
     pub(crate) fn admit_writes(&self, count: usize) -> Result<OwnedSemaphorePermit, StoreError> {
-        self.admit(&self.writes, count.min(self.config.max_writes), "writes")
+        let room = self.writes.available_permits();
+        let together = self.admit(&self.writes, room.clamp(1, count.max(1)), "writes");
+        // Somebody may have taken of it meanwhile.
+        together.or_else(|_| self.admit_write())
     }
 
     /// Room for one more read or copy.

@@ -12,15 +12,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::fake_namenode::FakeNamenode;
+use bytes::Bytes;
+use common::fake_namenode::{CLUSTER, FakeNamenode};
 use common::node::TestNode;
 use common::until;
-use common::writes::{connect, content, put, read};
+use common::writes::{connect, content, put, read, trailer_of};
 use prost::Message;
-use richardstore_fuzz::{count_panics, fuzz, message, mutated_of};
+use richardstore_fuzz::{count_panics, fuzz, message, mutated, mutated_of};
 use richardstore_proto::wire;
 use richardstore_proto::wire::data_node_admin_client::DataNodeAdminClient;
 use richardstore_proto::wire::data_node_inventory_client::DataNodeInventoryClient;
+use richardstore_proto::{Blake3Root, Generation, WholeFile, WholeFiles, WriteTrailer};
 use richardstore_runtime::{Channels, tcp_dial};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -84,6 +86,28 @@ async fn call_all(node: &TestNode, messages: &[Vec<u8>]) {
     }
 }
 
+/// A message with small files that are not quite what it says.
+fn nearly_whole() -> Vec<u8> {
+    let file = |text: &'static [u8]| {
+        let trailer = trailer_of(text);
+        WholeFile {
+            generation: Generation(9),
+            request_id: "fuzz".to_owned(),
+            data: Bytes::from_static(text),
+            trailer: WriteTrailer {
+                blake3_root: Blake3Root::new([7; 32]),
+                ..trailer
+            },
+        }
+    };
+    let whole = WholeFiles {
+        chain: Vec::new(),
+        cluster_id: CLUSTER,
+        files: vec![file(b"one"), file(b"two")],
+    };
+    wire::WriteFilesRequest::from(whole).encode_to_vec()
+}
+
 /// Bytes of a part of a write: a header, a chunk or a trailer of what another message says.
 fn parts() -> impl proptest::strategy::Strategy<Value = Vec<Vec<u8>>> {
     use proptest::strategy::Strategy;
@@ -93,7 +117,11 @@ fn parts() -> impl proptest::strategy::Strategy<Value = Vec<Vec<u8>>> {
         bytes.extend_from_slice(&inner);
         bytes
     });
-    let any = proptest::prop_oneof![2 => part, 1 => mutated_of(message())];
+    let any = proptest::prop_oneof![
+        2 => part,
+        1 => mutated_of(message()),
+        2 => mutated(nearly_whole()),
+    ];
     proptest::collection::vec(any, 0..5)
 }
 

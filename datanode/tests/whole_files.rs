@@ -10,8 +10,10 @@ use std::pin::Pin;
 
 use common::fake_namenode::{CLUSTER, FakeNamenode};
 use common::node::TestNode;
+use common::until;
 use common::writes::{client, connect, content, trailer_of};
 use futures_util::Stream;
+use richardstore_datanode::Datanode;
 use richardstore_proto::wire;
 use richardstore_proto::wire::data_node_client::DataNodeClient;
 use richardstore_proto::wire::data_node_server::{DataNode, DataNodeServer};
@@ -19,10 +21,10 @@ use richardstore_proto::{
     ClusterId, ContentHash, DataNodeInfo, ErrorCode, Generation, MAX_WHOLE_BYTES, StoreError,
     WholeFile, WholeFiles, WholeResults,
 };
-use richardstore_runtime::{bind, grpc_server, serve_grpc};
+use richardstore_runtime::{Environment, bind, grpc_server, serve_grpc};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 fn file(generation: u64, bytes: &[u8]) -> WholeFile {
     WholeFile {
@@ -125,6 +127,43 @@ async fn i10_files_of_another_cluster_and_files_in_a_circle_are_refused() {
     let refused = StoreError::from(answer.unwrap_err());
     assert_eq!(refused.code, ErrorCode::WrongCluster);
     assert_eq!(node.replica_file(&files[0].trailer.hash), None);
+}
+
+#[tokio::test]
+async fn i11_files_over_the_limit_are_refused_and_where_there_is_room_they_are_taken_together() {
+    let namenode = FakeNamenode::start().await;
+    let files: Vec<WholeFile> = (1..=8)
+        .map(|generation| file(generation, &generation.to_be_bytes()))
+        .collect();
+    for max_writes in [0, 2] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = common::node::config(directory.path(), &namenode.address.to_string());
+        config.max_writes = max_writes;
+        let datanode = Datanode::start(config, Environment::system())
+            .await
+            .unwrap();
+        let id = datanode.node_id();
+        until("it has joined", || {
+            namenode.view(id, |view| view.full_reports) > 0
+        })
+        .await;
+        let whole = WholeFiles {
+            chain: Vec::new(),
+            cluster_id: CLUSTER,
+            files: files.clone(),
+        };
+        let mut client = client(&datanode.address().to_string());
+        let answer = client.write_files(wire::WriteFilesRequest::from(whole));
+        match answer.await {
+            Ok(answer) => {
+                let WholeResults(results) = answer.into_inner().try_into().unwrap();
+                assert!(results.iter().all(|result| result.is_ok()), "{results:?}");
+                assert_eq!(max_writes, 2);
+            }
+            Err(status) => assert_eq!((status.code(), max_writes), (Code::Unavailable, 0)),
+        }
+        datanode.stop(std::time::Duration::from_secs(5)).await;
+    }
 }
 
 /// A datanode that knows streams only.

@@ -1,20 +1,19 @@
 //! [`JointCalls`]: what is wanted while a call is under way goes together in the next one.
 //!
 //! Nobody waits for others to come: what is wanted on a quiet client goes at once, alone. Under load one call carries what
-//! came during the one before it, so that the load itself sets the size of the batches. One call is under way at a time, but
-//! for those that take long: what comes meanwhile does not wait for their end.
+//! came during the one before it, so that the load itself sets the size of the batches. One call is under way at a time, unless
+//! they are [`JointCalls::independent`].
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::oneshot;
 
 use crate::Tasks;
 
-/// A call that takes longer than this has others begin beside it, one in each such time. It may hang for as long as its own
-/// limit says.
+/// An independent call that takes longer than this has others begin beside it, one in each such time.
 const LONG: Duration = Duration::from_secs(1);
 
 type Call<W, A> = Arc<dyn Fn(Vec<W>) -> BoxFuture<'static, Vec<A>> + Send + Sync>;
@@ -23,6 +22,7 @@ type Call<W, A> = Arc<dyn Fn(Vec<W>) -> BoxFuture<'static, Vec<A>> + Send + Sync
 pub struct JointCalls<W, A> {
     tasks: Tasks,
     most: usize,
+    independent: bool,
     call: Call<W, A>,
     queue: Arc<Mutex<Queue<W, A>>>,
 }
@@ -43,6 +43,7 @@ impl<W: Send + 'static, A: Send + 'static> JointCalls<W, A> {
         Self {
             tasks: tasks.clone(),
             most,
+            independent: false,
             call: Arc::new(call),
             queue: Arc::new(Mutex::new(Queue {
                 waiting: VecDeque::new(),
@@ -51,8 +52,22 @@ impl<W: Send + 'static, A: Send + 'static> JointCalls<W, A> {
         }
     }
 
+    /// For calls that have a limit of their own, and of which one says nothing about another: one that takes long does not hold
+    /// up what comes after it, and one whose answer nobody waits for any more is cut off.
+    pub fn independent(self) -> Self {
+        Self {
+            independent: true,
+            ..self
+        }
+    }
+
+    /// Whether nobody waits for anything, now.
+    pub fn is_idle(&self) -> bool {
+        !lock(&self.queue).calling
+    }
+
     /// Has `wish` carried out. `None` where the call was cut off. Dropped before the answer is there, it does not cut the
-    /// call off, which others may share: the answer is dropped in its turn.
+    /// call off as long as others share it: the answer is dropped in its turn.
     pub async fn answer(&self, wish: W) -> Option<A> {
         let (sender, answer) = oneshot::channel();
         let begins = {
@@ -84,6 +99,7 @@ impl<W, A> Clone for JointCalls<W, A> {
         Self {
             tasks: self.tasks.clone(),
             most: self.most,
+            independent: self.independent,
             call: self.call.clone(),
             queue: self.queue.clone(),
         }
@@ -102,20 +118,38 @@ impl<W: Send + 'static, A: Send + 'static> Calling<W, A> {
         // Those who were woken together want something together: the first of them does not go alone.
         tokio::task::yield_now().await;
         while self.leads
-            && let Some((wishes, senders)) = self.next()
+            && let Some((wishes, mut senders)) = self.next()
         {
-            let mut call = (self.calls.call)(wishes);
-            let answers = match tokio::time::timeout(LONG, &mut call).await {
-                Ok(answers) => answers,
-                Err(_) => {
-                    self.leads = false;
-                    self.calls.begin();
-                    call.await
-                }
+            let call = (self.calls.call)(wishes);
+            let answers = match self.calls.independent {
+                true => self.beside_others(call, &mut senders).await,
+                false => Some(call.await),
             };
-            for (sender, answer) in senders.into_iter().zip(answers) {
+            for (sender, answer) in senders.into_iter().zip(answers.into_iter().flatten()) {
                 // Who has gone away meanwhile gets none, and the answer is dropped here.
                 drop(sender.send(answer));
+            }
+        }
+    }
+
+    /// The answers of `call`, which leads no longer when it takes long. `None` where all have gone away who wait for it.
+    async fn beside_others(
+        &mut self,
+        mut call: BoxFuture<'static, Vec<A>>,
+        senders: &mut [oneshot::Sender<A>],
+    ) -> Option<Vec<A>> {
+        let abandoned = join_all(senders.iter_mut().map(oneshot::Sender::closed));
+        let mut abandoned = std::pin::pin!(abandoned);
+        let mut long = std::pin::pin!(tokio::time::sleep(LONG));
+        loop {
+            tokio::select! {
+                biased;
+                answers = &mut call => return Some(answers),
+                _ = &mut abandoned => return None,
+                () = &mut long, if self.leads => {
+                    self.leads = false;
+                    self.calls.begin();
+                }
             }
         }
     }
@@ -220,22 +254,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn i11_a_call_that_hangs_holds_up_nobody_for_long() {
+    async fn i11_an_independent_call_that_hangs_holds_up_nobody_for_long() {
         let (calls, may_end, sizes) = doubling();
+        let calls = calls.independent();
         let wait = |wish| {
             let calls = calls.clone();
             tokio::spawn(async move { calls.answer(wish).await })
         };
         let hangs = wait(1);
-        while sizes.lock().unwrap().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        let begun = tokio::time::Instant::now();
+        tokio::time::sleep(LONG / 2).await;
         let others = [wait(2), wait(3)];
-        while sizes.lock().unwrap().len() < 2 {
-            tokio::time::sleep(LONG / 10).await;
-        }
-        assert!(begun.elapsed() < LONG * 2);
+        tokio::time::sleep(LONG / 4).await;
+        assert_eq!(*sizes.lock().unwrap(), [1]);
+        tokio::time::sleep(LONG / 2).await;
         assert_eq!(*sizes.lock().unwrap(), [1, 2]);
         // In the order in which they asked, so the first call ends first here.
         may_end.add_permits(2);
@@ -243,9 +274,32 @@ mod tests {
         for (wish, other) in (2..).zip(others) {
             assert_eq!(other.await.unwrap(), Some(wish * 2));
         }
-        while lock(&calls.queue).calling {
-            tokio::task::yield_now().await;
+        tokio::time::sleep(LONG).await;
+        assert!(calls.is_idle());
+        may_end.add_permits(1);
+        assert_eq!(calls.answer(4).await, Some(8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn i11_an_independent_call_that_nobody_waits_for_is_cut_off() {
+        let (calls, may_end, sizes) = doubling();
+        let calls = calls.independent();
+        let gone: Vec<_> = (1..4)
+            .map(|wish| {
+                let calls = calls.clone();
+                tokio::spawn(async move { calls.answer(wish).await })
+            })
+            .collect();
+        tokio::time::sleep(LONG / 2).await;
+        assert_eq!(*sizes.lock().unwrap(), [3]);
+        for waiting in &gone[1..] {
+            waiting.abort();
         }
+        tokio::time::sleep(LONG / 4).await;
+        assert!(!calls.is_idle(), "one still waits");
+        gone[0].abort();
+        tokio::time::sleep(LONG / 8).await;
+        assert!(calls.is_idle());
         may_end.add_permits(1);
         assert_eq!(calls.answer(4).await, Some(8));
     }

@@ -22,6 +22,6 @@ pub use environment::Environment;
 pub use joint_calls::JointCalls;
 pub use network::{ByteStream, Channels, Dial, Incoming, Listen, tcp_dial, tcp_listen};
 pub use offload::{Offload, OffloadError};
-pub use patience::{answer_limit, progress_limit};
+pub use patience::{answer_limit, own_limit, progress_limit};
 pub use server::{BoundServer, ServeError, bind, grpc_server, serve_grpc};
 pub use tasks::Tasks;

@@ -26,6 +26,12 @@ pub fn answer_limit(nodes: usize, size: u64) -> Duration {
         .saturating_add(bytes)
 }
 
+/// How long a node waits for its own disk before it says of one of several small files that it does not have it. Less than what
+/// the node in front waits for all of them: one file that is stuck must not take the others' answers with it.
+pub fn own_limit() -> Duration {
+    ANSWER_PER_NODE / 2
+}
+
 fn count(nodes: usize) -> u32 {
     u32::try_from(nodes).unwrap_or(u32::MAX)
 }

@@ -13,11 +13,18 @@ use std::path::{Path, PathBuf};
 use richardstore_drills::{Http, LoopDisk, Process, ProcessSpec};
 use tempfile::TempDir;
 
+const BINARY_VARIABLE: &str = "RICHARDSTORE_BINARY";
+
 /// The binary under test: the one that cargo built beside these tests, or the one that `.ci/run` names, so that the release
 /// binary is tested without building the tests once more for release.
 pub fn binary() -> PathBuf {
-    std::env::var_os("RICHARDSTORE_BINARY")
+    std::env::var_os(BINARY_VARIABLE)
         .map_or_else(|| env!("CARGO_BIN_EXE_richardstore").into(), PathBuf::from)
+}
+
+/// Whether it is an optimized one.
+pub fn is_release() -> bool {
+    std::env::var_os(BINARY_VARIABLE).is_some() || !cfg!(debug_assertions)
 }
 
 /// A number from the environment, so that `.ci/run` can ask for more than a quick local run.

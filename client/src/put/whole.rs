@@ -1,7 +1,8 @@
 //! [`WholeWrites`]: small files of all uploads of one client on their way to datanodes, several in a call.
 //!
-//! What goes to one head while a call to it is under way goes together in the next one, as far as it goes down one chain. The
-//! namenode gives what asks together one chain for that reason.
+//! What goes down one chain while a call for it is under way goes together in the next one. The namenode gives what asks
+//! together one chain for that reason. Another chain waits for none of it, though it may begin at the same node: what is behind
+//! that node may hang.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,15 +11,15 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use richardstore_proto::wire;
 use richardstore_proto::{
-    DataNodeInfo, ErrorCode, MAX_WHOLE_FILES, PipelineResult, StoreError, WholeFile, WholeFiles,
-    WholeResults, WriteTrailer,
+    ClusterId, DataNodeInfo, ErrorCode, MAX_WHOLE_FILES, NodeId, PipelineResult, StoreError,
+    WholeFile, WholeFiles, WholeResults, WriteTrailer,
 };
 use richardstore_runtime::{Channels, JointCalls, Tasks, answer_limit};
 
 use super::pipeline::{WriteDescription, connect, silent, write_whole};
 
-/// Heads that are remembered. To forget one only costs what goes to it some company.
-const MOST_HEADS: usize = 1024;
+/// Chains that are remembered, as long as not more of them are in use.
+const MOST_CHAINS: usize = 1024;
 
 type Result = std::result::Result<PipelineResult, StoreError>;
 
@@ -32,12 +33,15 @@ pub(crate) struct WholeWrite {
     pub(crate) trailer: WriteTrailer,
 }
 
+/// What files that go in one message have in common. Nodes with their addresses: one that comes back with another address is
+/// reached there.
+type Chain = (ClusterId, Vec<(NodeId, String)>);
+
 /// The small files of one client.
 pub(crate) struct WholeWrites {
     channels: Channels,
     tasks: Tasks,
-    /// By the head's address.
-    heads: Mutex<HashMap<String, JointCalls<WholeWrite, Result>>>,
+    chains: Mutex<HashMap<Chain, JointCalls<WholeWrite, Result>>>,
 }
 
 impl WholeWrites {
@@ -45,7 +49,7 @@ impl WholeWrites {
         Self {
             channels: channels.clone(),
             tasks: tasks.clone(),
-            heads: Mutex::default(),
+            chains: Mutex::default(),
         }
     }
 
@@ -54,7 +58,7 @@ impl WholeWrites {
     /// # Errors
     /// What the head said, or that it took too long.
     pub(crate) async fn write(&self, write: WholeWrite) -> Result {
-        let calls = self.calls(&write.head.address);
+        let calls = self.calls(&write);
         calls.answer(write).await.unwrap_or_else(|| {
             Err(StoreError::new(
                 ErrorCode::Unavailable,
@@ -63,44 +67,26 @@ impl WholeWrites {
         })
     }
 
-    fn calls(&self, address: &str) -> JointCalls<WholeWrite, Result> {
-        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(calls) = heads.get(address) {
+    fn calls(&self, write: &WholeWrite) -> JointCalls<WholeWrite, Result> {
+        let nodes = std::iter::once(&write.head).chain(&write.rest);
+        let nodes = nodes.map(|node| (node.node_id, node.address.clone()));
+        let chain: Chain = (write.write.cluster_id, nodes.collect());
+        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(calls) = chains.get(&chain) {
             return calls.clone();
         }
-        if heads.len() >= MOST_HEADS {
-            heads.clear();
+        if chains.len() >= MOST_CHAINS {
+            chains.retain(|_, calls| !calls.is_idle());
         }
         let channels = self.channels.clone();
         let calls = JointCalls::new(&self.tasks, MAX_WHOLE_FILES, move |writes| {
             let channels = channels.clone();
-            Box::pin(async move { write_all(&channels, writes).await })
+            Box::pin(async move { write_together(&channels, writes).await })
         });
-        heads.insert(address.to_owned(), calls.clone());
+        let calls = calls.independent();
+        chains.insert(chain, calls.clone());
         calls
     }
-}
-
-/// One call for each chain, side by side.
-async fn write_all(channels: &Channels, writes: Vec<WholeWrite>) -> Vec<Result> {
-    let mut chains: Vec<Vec<(usize, WholeWrite)>> = Vec::new();
-    for (place, write) in writes.into_iter().enumerate() {
-        let fits = |chain: &&mut Vec<(usize, WholeWrite)>| {
-            chain[0].1.rest == write.rest && chain[0].1.write.cluster_id == write.write.cluster_id
-        };
-        match chains.iter_mut().find(fits) {
-            Some(chain) => chain.push((place, write)),
-            None => chains.push(vec![(place, write)]),
-        }
-    }
-    let calls = chains.into_iter().map(|chain| async {
-        let (places, writes): (Vec<usize>, Vec<_>) = chain.into_iter().unzip();
-        let results = write_together(channels, writes).await;
-        places.into_iter().zip(results)
-    });
-    let mut results: Vec<_> = join_all(calls).await.into_iter().flatten().collect();
-    results.sort_unstable_by_key(|(place, _)| *place);
-    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Files of one chain.

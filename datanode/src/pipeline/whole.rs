@@ -9,7 +9,7 @@ use richardstore_proto::wire::{self, data_node_client::DataNodeClient};
 use richardstore_proto::{
     ErrorCode, PipelineResult, StoreError, WholeFile, WholeFiles, WholeResults,
 };
-use richardstore_runtime::{Channels, answer_limit};
+use richardstore_runtime::{Channels, answer_limit, own_limit};
 
 use super::header::WriteHeader;
 use super::receive::{check, merge, tell};
@@ -31,24 +31,32 @@ pub(crate) async fn receive_whole(
     for file in &whole.files {
         count(&node.metrics.received_bytes, file.data.len());
     }
-    let here = whole.files.iter().map(|file| {
-        node.small_files.publish(SmallFile {
-            chunks: vec![file.data.clone()],
-            trailer: file.trailer,
-            generation: file.generation,
-        })
-    });
+    let here = whole.files.iter().map(|file| publish(node, file));
     let behind = forward(&node.environment.channels, &whole);
     let (here, behind) = tokio::join!(join_all(here), behind);
     let ends = whole.files.iter().zip(here).zip(behind);
     let results = ends.map(|((file, here), behind)| {
-        let result = merge(node, here.map(|_| ()), behind);
+        let result = merge(node, here, behind);
         let span =
             tracing::debug_span!("write", id = file.request_id, generation = %file.generation);
         tell(&span, &result);
         result
     });
     Ok(WholeResults(results.collect()))
+}
+
+/// Publishes one file here. One that takes too long may still come to be there: nobody counts on it then, and a report tells.
+async fn publish(node: &Node, file: &WholeFile) -> Result<(), StoreError> {
+    let published = node.small_files.publish(SmallFile {
+        chunks: vec![file.data.clone()],
+        trailer: file.trailer,
+        generation: file.generation,
+    });
+    let limit = own_limit();
+    match tokio::time::timeout(limit, published).await {
+        Ok(published) => published.map(|_| ()),
+        Err(_) => Err(silent(limit)),
+    }
 }
 
 /// Has the chain take the files, and says of each who of the chain has it.

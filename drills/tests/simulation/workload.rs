@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use futures_util::{StreamExt, stream};
 use richardstore_client::{
     Client, ClientConfig, ClientError, GetOptions, NodeStatus, NodeWish, PutOptions,
@@ -48,6 +48,8 @@ const OPERATION_LIMIT: Duration = Duration::from_secs(20);
 const HEALING_LIMIT: Duration = Duration::from_secs(240);
 const LONGEST_PAUSE_MS: u64 = 400;
 const LARGEST_BYTES: u64 = 400_000;
+/// Uploads at once at most.
+const MOST_TOGETHER: u64 = 12;
 
 /// One client and what it remembers.
 pub struct Workload {
@@ -112,7 +114,8 @@ impl Workload {
 
     async fn step(&mut self) {
         match self.random.below(20) {
-            0..8 => self.upload_new().await,
+            0..6 => self.upload_new().await,
+            6 | 7 => self.upload_together().await,
             8 => self.upload_deleted().await,
             9 => self.upload_unanswered().await,
             10 | 11 => self.delete().await,
@@ -153,8 +156,30 @@ impl Workload {
             _ => self.random.below(5_000),
         };
         let content = Content::new(self.random.number(), size);
-        let replicas = self.upload(content).await.unwrap_or(0);
-        if usize::try_from(replicas).unwrap() >= REPLICATION {
+        let replicas = self.upload(content).await;
+        self.note_whole(content, replicas);
+    }
+
+    /// Small files at once, which share calls and messages.
+    async fn upload_together(&mut self) {
+        let count = 2 + self.random.below(MOST_TOGETHER - 1);
+        let contents: Vec<Content> = (0..count)
+            .map(|_| Content::new(self.random.number(), 2 * self.random.below(2_500)))
+            .collect();
+        self.count("uploads at once");
+        for content in &contents {
+            self.upload_starts(*content);
+        }
+        let puts = contents.iter().map(|content| self.put(*content));
+        let answers = join_all(puts).await;
+        for (content, replicas) in contents.into_iter().zip(answers) {
+            self.upload_ended(content, replicas);
+            self.note_whole(content, replicas);
+        }
+    }
+
+    fn note_whole(&self, content: Content, replicas: Option<u32>) {
+        if usize::try_from(replicas.unwrap_or(0)).unwrap() >= REPLICATION {
             self.record.borrow_mut().kept_whole.insert(content.hash());
         }
     }
@@ -174,24 +199,35 @@ impl Workload {
     }
 
     async fn upload(&mut self, content: Content) -> Option<u32> {
-        let hash = content.hash();
-        self.record
-            .borrow_mut()
-            .oracle
-            .upload_started(&hash, content);
+        self.upload_starts(content);
         let replicas = self.put(content).await;
+        self.upload_ended(content, replicas);
+        replicas
+    }
+
+    fn upload_starts(&self, content: Content) {
+        let mut record = self.record.borrow_mut();
+        record.oracle.upload_started(&content.hash(), content);
+    }
+
+    fn upload_ended(&mut self, content: Content, replicas: Option<u32>) {
         if replicas.is_some() {
-            self.record.borrow_mut().oracle.upload_acknowledged(&hash);
+            let mut record = self.record.borrow_mut();
+            record.oracle.upload_acknowledged(&content.hash());
             self.there.push(content);
         } else {
             self.unanswered.push(content);
         }
-        replicas
     }
 
     async fn put(&self, content: Content) -> Option<u32> {
         let source = stream::iter(content.chunks().map(Ok));
-        let put = self.client.put(source, PutOptions::default());
+        let options = PutOptions {
+            // Half of the clients know how much they send. What is small then goes as a whole.
+            size_hint: content.size.is_multiple_of(2).then_some(content.size),
+            ..PutOptions::default()
+        };
+        let put = self.client.put(source, options);
         let answer = timeout(OPERATION_LIMIT, put).await;
         let replicas = answer.map(|answer| answer.map(|outcome| outcome.replicas));
         self.answered("put", content, replicas)
