@@ -42,6 +42,7 @@ pub(crate) async fn copy(node: &Arc<Node>, request: Copy) -> Result<PipelineResu
             )
         })?,
         request_id: request.request_id,
+        copy: true,
     };
     let Some(mut sender) = PipelineSender::open(&node.environment.channels, header) else {
         return Ok(PipelineResult::default());

@@ -26,6 +26,7 @@ mod prove;
 mod read;
 mod read_ahead;
 mod rebuild;
+mod recent_uploads;
 mod reports;
 mod scrub;
 mod service;

@@ -16,6 +16,7 @@ use crate::memory::Memory;
 use crate::metrics::DatanodeMetrics;
 use crate::namenode::NamenodeLink;
 use crate::pipeline::{SmallFiles, offload_failed};
+use crate::recent_uploads::RecentUploads;
 use crate::volume::Volume;
 
 /// What the namenode answered to the registration in force.
@@ -36,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) volume: Arc<Volume>,
     /// Publishes them on the volume.
     pub(crate) small_files: Arc<SmallFiles>,
+    /// Copies make room for them.
+    pub(crate) uploads: RecentUploads,
     pub(crate) membership: Membership,
     /// What is kept for a namenode that may lose its metadata.
     pub(crate) memory: Arc<Memory>,
@@ -72,6 +75,7 @@ impl Node {
     ) -> Self {
         let tasks = Tasks::new();
         Self {
+            uploads: RecentUploads::default(),
             small_files: Arc::new(SmallFiles::new(&tasks, &volume, environment.offload)),
             namenode: NamenodeLink::new(config.namenode.clone(), environment.channels.clone()),
             writes: Arc::new(Semaphore::new(config.max_writes)),

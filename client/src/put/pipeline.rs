@@ -199,6 +199,7 @@ fn header(rest: &[DataNodeInfo], write: &WriteDescription) -> wire::WriteHeader 
         size_hint: write.size_hint.unwrap_or(0),
         cluster_id: write.cluster_id.to_string(),
         request_id: write.request_id.clone(),
+        copy: false,
     }
 }
 

@@ -234,7 +234,7 @@ async fn replicate(
     let turn = tokio::select! {
         biased;
         () = stopping.cancelled() => return,
-        turn = commands.copying.acquire_many(lanes(file.size)) => turn,
+        turn = commands.copying.acquire_many(lanes(file.size, node.uploads.any())) => turn,
     };
     let _turn = turn.expect("the semaphore is never closed");
     let request = Copy {
@@ -251,9 +251,15 @@ async fn replicate(
     commands.finish([(id, result.and_then(whole))]);
 }
 
-fn lanes(size: u64) -> u32 {
+/// Lanes of a file. While somebody uploads each takes four times as many, so that a quarter is copied at once: who uploads waits
+/// for the same disk, and a file that is short of a replica for a little longer does not.
+fn lanes(size: u64, beside_uploads: bool) -> u32 {
     let lanes = size.div_ceil(BYTES_A_LANE);
-    u32::try_from(lanes).map_or(COPY_LANES / 4, |lanes| lanes.clamp(1, COPY_LANES / 4))
+    let lanes = u32::try_from(lanes).map_or(COPY_LANES / 4, |lanes| lanes.clamp(1, COPY_LANES / 4));
+    match beside_uploads {
+        true => lanes * 4,
+        false => lanes,
+    }
 }
 
 /// A copy that not all targets have is not done. Those that have it report it themselves.
@@ -278,11 +284,19 @@ mod tests {
     #[test]
     fn i11_four_large_files_are_copied_at_once_or_as_many_small_ones_as_there_are_lanes() {
         for small in [0, 1, 4 << 10, BYTES_A_LANE] {
-            assert_eq!(lanes(small), 1, "{small}");
+            assert_eq!(lanes(small, false), 1, "{small}");
         }
         for large in [1 << 20, 64 << 20, u64::MAX] {
-            assert_eq!(lanes(large) * 4, COPY_LANES, "{large}");
+            assert_eq!(lanes(large, false) * 4, COPY_LANES, "{large}");
         }
-        assert_eq!(lanes(BYTES_A_LANE + 1), 2);
+        assert_eq!(lanes(BYTES_A_LANE + 1, false), 2);
+    }
+
+    #[test]
+    fn beside_uploads_a_quarter_of_that_and_never_nothing() {
+        for size in [0, 4 << 10, 1 << 20, u64::MAX] {
+            assert_eq!(lanes(size, true), lanes(size, false) * 4);
+            assert!(lanes(size, true) <= COPY_LANES);
+        }
     }
 }

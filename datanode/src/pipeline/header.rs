@@ -16,6 +16,8 @@ pub(crate) struct WriteHeader {
     pub(crate) cluster_id: ClusterId,
     /// Ties log lines of one request together.
     pub(crate) request_id: String,
+    /// A copy of a file that is there already, and no upload.
+    pub(crate) copy: bool,
 }
 
 impl TryFrom<wire::WriteHeader> for WriteHeader {
@@ -39,6 +41,7 @@ impl TryFrom<wire::WriteHeader> for WriteHeader {
             size_hint: header.size_hint,
             cluster_id: cluster_field(&header.cluster_id)?,
             request_id: request_id_field(header.request_id),
+            copy: header.copy,
         })
     }
 }
@@ -56,6 +59,7 @@ impl From<WriteHeader> for wire::WriteHeader {
             size_hint: header.size_hint,
             cluster_id: header.cluster_id.to_string(),
             request_id: header.request_id,
+            copy: header.copy,
         }
     }
 }
@@ -71,6 +75,7 @@ mod tests {
             size_hint: 3,
             cluster_id: ClusterId::new([1; 16]),
             request_id: "r-1".to_owned(),
+            copy: true,
         }
     }
 

@@ -47,7 +47,7 @@ async fn take_in<S>(
 where
     S: Stream<Item = Result<wire::WriteFileRequestPart, Status>> + Unpin,
 {
-    let generation = header.generation;
+    let (generation, is_upload) = (header.generation, !header.copy);
     let mut write = Write {
         here: Ok(WriteStage::new(node, header.size_hint)),
         behind: PipelineSender::open(&node.environment.channels, header),
@@ -56,6 +56,9 @@ where
         match incoming.step().await? {
             Step::Chunk(chunk) => {
                 count(&node.metrics.received_bytes, chunk.len());
+                if is_upload {
+                    node.uploads.note();
+                }
                 write.push(chunk).await?;
             }
             Step::Trailer(trailer) => break trailer,

@@ -320,6 +320,7 @@ mod tests {
             size_hint: 0,
             cluster_id: richardstore_proto::ClusterId::new([1; 16]),
             request_id: String::new(),
+            copy: false,
         }
     }
 

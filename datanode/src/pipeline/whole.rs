@@ -28,6 +28,7 @@ pub(crate) async fn receive_whole(
 ) -> Result<WholeResults, StoreError> {
     let whole = WholeFiles::try_from(request)?;
     check(node, whole.cluster_id, &whole.chain)?;
+    node.uploads.note();
     for file in &whole.files {
         count(&node.metrics.received_bytes, file.data.len());
     }
@@ -104,6 +105,7 @@ async fn stream(channels: &Channels, whole: &WholeFiles, file: &WholeFile) -> Pi
         size_hint: file.trailer.size,
         cluster_id: whole.cluster_id,
         request_id: file.request_id.clone(),
+        copy: false,
     };
     match PipelineSender::open(channels, header) {
         Some(mut sender) => {

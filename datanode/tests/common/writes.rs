@@ -60,6 +60,7 @@ pub fn header(generation: u64, chain: Vec<DataNodeInfo>, cluster: ClusterId) -> 
         size_hint: 0,
         cluster_id: cluster.to_string(),
         request_id: "test".to_owned(),
+        copy: false,
     })
 }
 

@@ -1,11 +1,13 @@
 //! What becomes of writes: more time, the commit, the way back.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use richardstore_failpoint::failpoint;
 use richardstore_proto::wire::{self, WireError, list_field, node_id_field};
 use richardstore_proto::{ErrorCode, FileInfo, Generation, MAX_REPLICATION, NodeId, StoreError};
+use tokio::sync::oneshot;
 
 use crate::mutation::{Mutation, Reply};
 use crate::service::allocations::{needed_replicas, replication};
@@ -47,20 +49,26 @@ pub async fn abandon(
 
 /// Makes files readable, each on its own: one that is refused does not hold up the others.
 pub async fn commit(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     request: wire::CommitFilesRequest,
 ) -> Result<wire::CommitFilesResponse, StoreError> {
     if request.files.len() > MAX_BATCH {
         return Err(WireError::Limit("files").into());
     }
-    // Submitted together, so that they share one durable commit.
-    let results = join_all(
-        request
-            .files
-            .into_iter()
-            .map(|file| commit_one(shared, file)),
-    )
-    .await;
+    let (sender, answer) = oneshot::channel();
+    // Not here: a caller that goes away cuts this call, and what follows a commit is to follow it all the same.
+    shared.tasks.spawn({
+        let shared = shared.clone();
+        async move {
+            // Submitted together, so that they share one durable commit.
+            let files = request.files.into_iter();
+            let results = join_all(files.map(|file| commit_one(&shared, file))).await;
+            drop(sender.send(results));
+        }
+    });
+    let results = answer
+        .await
+        .map_err(|_| StoreError::new(ErrorCode::Unavailable, "the commit was cut off"))?;
     let results = results
         .into_iter()
         .map(|result| {
