@@ -12,7 +12,7 @@ use crate::links::Links;
 use crate::network::World;
 
 /// From this time on, everything works again.
-pub const HEALED_AT: Duration = Duration::from_secs(60);
+pub const HEALED_AT: Duration = Duration::from_secs(40);
 
 const FAULTS: u64 = 14;
 const SHORTEST_MS: u64 = 200;
