@@ -65,6 +65,20 @@ fn i06_seed_303_what_was_on_a_disk_that_was_lost_before_the_commit_is_made_again
     assert_holds(303);
 }
 
+/// A write that ran out brought back a replica that its node had removed, and another one was trimmed for it:
+/// `namenode/src/metadata/reports.rs`.
+#[test]
+fn i06_seed_1080_a_replica_that_was_removed_does_not_come_back_with_a_write_that_runs_out() {
+    assert_holds(1080);
+}
+
+/// What an abandoned write left on a disk was taken for a replica by the oracle, while the namenode, just started, could not
+/// know yet that a disk was lost.
+#[test]
+fn i06_seed_1703_the_rest_of_an_abandoned_write_is_no_replica_of_the_file() {
+    assert_holds(1703);
+}
+
 fn assert_holds(seed: u64) {
     if let Err(why) = seeds::simulate(seed, Wire::default()) {
         panic!("seed {seed}: {why}");

@@ -60,6 +60,11 @@ impl Batch<'_> {
                 return Ok(true);
             }
         };
+        let trims = matches!(action, CommandRecordAction::Trim { .. });
+        if trims && self.write_is_open(*generation)? {
+            // Its commit will name this node as one that holds it, whatever has been removed by then (I6).
+            return Ok(false);
+        }
         let held = keep
             .iter()
             .filter(|keeper| **keeper != node && file.replica(**keeper).is_some());
@@ -149,6 +154,35 @@ mod tests {
         let due = view.commands(NodeIndex(1), NOW + 500, 10).unwrap();
         assert_eq!((due[0].0, due[0].1.attempts), (id, 1));
         assert_eq!(view.command_count(NodeIndex(1)).unwrap(), 1);
+    }
+
+    #[test]
+    fn i06_a_replica_of_a_write_in_flight_is_not_trimmed_before_the_write_ends() {
+        let mut fixture = Fixture::new();
+        fixture.upload(1, &[1, 2, 3]);
+        let write = fixture.allocate();
+        fixture.added(4, 1, write.0);
+        let trim = |node: u32, generation| CommandRecordAction::Trim {
+            hash: hash(1),
+            generation,
+            keep: (1..=4)
+                .filter(|keeper| *keeper != node)
+                .map(NodeIndex)
+                .collect(),
+        };
+        fixture
+            .apply(issue(vec![(NodeIndex(4), trim(4, write))]))
+            .unwrap();
+        assert_eq!(fixture.commands(4), []);
+        let commands = vec![(NodeIndex(1), trim(1, generation(1)))];
+        fixture.apply(issue(commands)).unwrap();
+        assert_eq!(fixture.commands(1).len(), 1, "another one is");
+        fixture.confirm_all(1);
+        fixture.commit(write, 1, &[4]).unwrap();
+        fixture
+            .apply(issue(vec![(NodeIndex(4), trim(4, write))]))
+            .unwrap();
+        assert_eq!(fixture.commands(4).len(), 1, "it has ended");
     }
 
     #[test]

@@ -203,7 +203,8 @@ impl Model {
         {
             record.replicas.remove(&node);
         }
-        self.parked.remove(&(write, node, file));
+        self.parked
+            .retain(|(parked, at, of)| (*at, *of) != (node, file) || *parked > write);
     }
 
     pub fn expire(&mut self, now_ms: u64) -> u64 {

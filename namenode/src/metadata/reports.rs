@@ -1,8 +1,12 @@
 //! Incremental reports, each event exactly once (I10): the position in the journal is stored in the transaction that
 //! stores what the event changed.
 
+use std::collections::BTreeSet;
+
 use redb::ReadableTable;
-use richardstore_proto::{JournalEvent, JournalId, ReplicaEntry, Sequence, SessionEpoch};
+use richardstore_proto::{
+    ContentHash, Generation, JournalEvent, JournalId, ReplicaEntry, Sequence, SessionEpoch,
+};
 
 use super::batch::Batch;
 use super::tables::node_file_key;
@@ -23,6 +27,7 @@ impl Batch<'_> {
     /// nothing is applied, and the answer says where to go on.
     pub fn apply_report(&mut self, report: &Report<'_>) -> Result<Reply, MutationError> {
         let expected = self.expected_sequence(report)?;
+        let parked = self.parked_here(report)?;
         let mut next = expected;
         for event in report.events {
             if event.sequence < next {
@@ -32,7 +37,7 @@ impl Batch<'_> {
                 break;
             }
             if event.removed {
-                self.replica_removed(report.node, &event.replica)?;
+                self.replica_removed(report.node, &event.replica, &parked)?;
             } else {
                 self.replica_added(report.node, event, report.now_ms)?;
             }
@@ -144,20 +149,41 @@ impl Batch<'_> {
         self.bury(&hash, generation, &[node], now_ms)
     }
 
+    /// The replicas of this node that are parked or that the report may park; none where it removes nothing.
+    fn parked_here(
+        &self,
+        report: &Report<'_>,
+    ) -> Result<BTreeSet<(ContentHash, Generation)>, MutationError> {
+        if !report.events.iter().any(|event| event.removed) {
+            return Ok(BTreeSet::new());
+        }
+        let parked = self.parked_for(report.node)?;
+        let known = parked.iter().map(|at| (at.hash, at.generation));
+        let added = report.events.iter().filter(|event| !event.removed);
+        let new = added.map(|event| (event.replica.hash, event.replica.generation));
+        Ok(known.chain(new).collect())
+    }
+
+    /// A node has one replica of a hash. When that goes, what is parked of it goes too, under whichever older write: a
+    /// write that ran out later would bring back a replica that is not there, and another one would be trimmed for it (I6).
     fn replica_removed(
         &mut self,
         node: NodeIndex,
         replica: &ReplicaEntry,
+        parked: &BTreeSet<(ContentHash, Generation)>,
     ) -> Result<(), MutationError> {
         let ReplicaEntry { hash, generation } = *replica;
         if let Some(record) = self.file(&hash)? {
             self.drop_replica(&hash, &record, node, generation)?;
         }
-        self.unpark(&ParkedReplica {
-            node,
-            generation,
-            hash,
-        })
+        for (_, generation) in parked.range((hash, Generation(0))..=(hash, generation)) {
+            self.unpark(&ParkedReplica {
+                node,
+                generation: *generation,
+                hash,
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -167,7 +193,6 @@ mod tests {
         Fixture, JOURNAL, event, generation, hash, node_id, registration, report,
     };
     use super::*;
-    use richardstore_proto::Generation;
 
     fn applied(next: u64) -> Result<Reply, MutationError> {
         Ok(Reply::Applied {
@@ -309,6 +334,40 @@ mod tests {
         assert_eq!(fixture.view().counts().unwrap().under_replicated, 1);
         fixture.removed(1, 1, 2);
         fixture.removed(2, 7, 2);
+    }
+
+    #[test]
+    fn i06_a_replica_that_was_removed_does_not_come_back_with_an_older_write_of_its_node() {
+        for removed_with_the_rest in [false, true] {
+            let mut fixture = Fixture::new();
+            let abandoned = fixture.allocate();
+            fixture.added(4, 1, abandoned.0);
+            let write = fixture.upload(1, &[2, 3, 4]);
+            if removed_with_the_rest {
+                let again = event(2, 1, abandoned.0, false);
+                let newer = event(3, 1, write.0, false);
+                let gone = event(4, 1, write.0, true);
+                let events = vec![again, newer, gone];
+                fixture.apply(report(4, 1, JOURNAL, events)).unwrap();
+            } else {
+                fixture.added(4, 1, write.0);
+                fixture.removed(4, 1, write.0);
+            }
+            assert_eq!(fixture.replicas(1), [(2, 2), (3, 2)]);
+            fixture.abandon(abandoned);
+            assert_eq!(fixture.replicas(1), [(2, 2), (3, 2)]);
+        }
+    }
+
+    #[test]
+    fn i04_a_replica_that_was_removed_takes_nothing_of_a_newer_write_with_it() {
+        let mut fixture = Fixture::new();
+        fixture.upload(1, &[1, 2, 3]);
+        let write = fixture.allocate();
+        fixture.added(3, 1, write.0);
+        fixture.removed(3, 1, 1);
+        fixture.abandon(write);
+        assert_eq!(fixture.replicas(1), [(1, 1), (2, 1), (3, 2)]);
     }
 
     #[test]

@@ -185,6 +185,12 @@ impl Batch<'_> {
     /// Takes back all that was parked for `node`: it counts in a journal that is over, perhaps with its disk. The full report tells
     /// of what is still there.
     pub fn unpark_all(&mut self, node: NodeIndex) -> Result<(), MutationError> {
+        let parked = self.parked_for(node)?;
+        parked.iter().try_for_each(|replica| self.unpark(replica))
+    }
+
+    /// All that is parked for `node`. Reads every write in flight.
+    pub fn parked_for(&self, node: NodeIndex) -> Result<Vec<ParkedReplica>, MutationError> {
         let mut parked = Vec::new();
         for row in self.tables.writes.iter()? {
             let (first, frame) = row?;
@@ -193,7 +199,7 @@ impl Batch<'_> {
             let replicas = record.into_iter().flat_map(|record| record.parked);
             parked.extend(replicas.filter(|replica| replica.node == node));
         }
-        parked.iter().try_for_each(|replica| self.unpark(replica))
+        Ok(parked)
     }
 
     /// The write of a parked replica ended without a commit of this file: where the file lives, the replica is one of
