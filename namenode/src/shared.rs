@@ -24,6 +24,8 @@ use crate::soft_state::SoftState;
 
 /// Watchers of the events at once: gateways with a page open somewhere.
 const MAX_WATCHERS: usize = 256;
+/// Calls that commit files at once. A call that finds no place waits, for as long as its caller does.
+const MAX_COMMIT_CALLS: usize = 1024;
 
 /// State and surroundings of one running namenode.
 pub struct Shared {
@@ -45,6 +47,8 @@ pub struct Shared {
     pub node_admin: tokio::sync::Mutex<()>,
     /// Places for those who watch the events.
     pub watchers: Arc<Semaphore>,
+    /// Places for calls that commit files, which go on when their callers have gone away (I11).
+    pub commits: Arc<Semaphore>,
     /// Copies of the metadata.
     pub copies: Copies,
     soft: Mutex<SoftState>,
@@ -75,6 +79,7 @@ impl Shared {
             tasks,
             metrics: NamenodeMetrics::default(),
             node_admin: tokio::sync::Mutex::new(()),
+            commits: Arc::new(Semaphore::new(MAX_COMMIT_CALLS)),
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             soft: Mutex::new(soft),
             started: Instant::now(),

@@ -9,6 +9,8 @@ const PROGRESS_PER_NODE: Duration = Duration::from_secs(5);
 /// One node may take this long to sync the end of a file and publish it. A node that is gone is noticed much earlier, by
 /// keep-alive.
 const ANSWER_PER_NODE: Duration = Duration::from_secs(20);
+/// Of that, what is left for messages and answers that are on their way.
+const LEFT_FOR_THE_WAY: Duration = Duration::from_secs(2);
 /// Slowest rate, in bytes a second, at which a node is expected to sync or copy a whole file.
 const SLOWEST_BYTES_PER_SECOND: u64 = 8 << 20;
 
@@ -26,10 +28,11 @@ pub fn answer_limit(nodes: usize, size: u64) -> Duration {
         .saturating_add(bytes)
 }
 
-/// How long a node waits for its own disk before it says of one of several small files that it does not have it. Less than what
-/// the node in front waits for all of them: one file that is stuck must not take the others' answers with it.
+/// How long a node waits for its own disk before it says of one of several small files that it does not have it. A little less
+/// than what the node in front waits for all of them: one file that is stuck must not take the others' answers with it, and a
+/// slow disk must not be given up earlier than one that takes a stream.
 pub fn own_limit() -> Duration {
-    ANSWER_PER_NODE / 2
+    ANSWER_PER_NODE - LEFT_FOR_THE_WAY
 }
 
 fn count(nodes: usize) -> u32 {
@@ -39,6 +42,13 @@ fn count(nodes: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_says_what_its_own_disk_does_before_anybody_in_front_gives_it_up() {
+        for nodes in 1..100 {
+            assert!(own_limit() < answer_limit(nodes, 0));
+        }
+    }
 
     #[test]
     fn who_is_further_in_front_is_more_patient_in_chains_of_any_length() {

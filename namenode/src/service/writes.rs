@@ -55,6 +55,8 @@ pub async fn commit(
     if request.files.len() > MAX_BATCH {
         return Err(WireError::Limit("files").into());
     }
+    let place = shared.commits.clone().acquire_owned().await;
+    let place = place.expect("the semaphore is never closed");
     let (sender, answer) = oneshot::channel();
     // Not here: a caller that goes away cuts this call, and what follows a commit is to follow it all the same.
     shared.tasks.spawn({
@@ -64,6 +66,7 @@ pub async fn commit(
             let files = request.files.into_iter();
             let results = join_all(files.map(|file| commit_one(&shared, file))).await;
             drop(sender.send(results));
+            drop(place);
         }
     });
     let results = answer
