@@ -15,6 +15,12 @@ work="$(mktemp -d)"
 readonly work
 export RICHARDSTORE_PORT RICHARDSTORE_BINARY="$work/richardstore" RICHARDSTORE_WAIT_SECONDS=240
 
+# Everything of that name is removed at the end.
+if [ -n "$(docker ps --all --quiet --filter name=^richardstore-)$(docker volume ls --quiet --filter name=^richardstore-)" ]; then
+  echo "there are containers or volumes of a store here already: deploy.sh --docker down --volumes deletes them"
+  rm -rf "$work"
+  exit 1
+fi
 clean_up() {
   timeout 120 "$root/deploy.sh" --docker down --volumes >/dev/null 2>&1 || true
   rm -rf "$work"

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use richardstore_drills::{Http, LoopDisk, Process, ProcessSpec};
 use tempfile::TempDir;
 
-const BINARY_VARIABLE: &str = "RICHARDSTORE_BINARY";
+const BINARY_VARIABLE: &str = "RICHARDSTORE_TEST_BINARY";
 
-/// The binary under test: the one that cargo built beside these tests, or the one that `.ci/run` names, so that the release
+/// The binary under test, as a whole path since tests have directories of their own: the one that cargo built beside these tests, or the one that `.ci/run` names, so that the release
 /// binary is tested without building the tests once more for release.
 pub fn binary() -> PathBuf {
     std::env::var_os(BINARY_VARIABLE)
