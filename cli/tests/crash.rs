@@ -71,7 +71,10 @@ async fn i01_i02_i03_nothing_acknowledged_is_lost_over_rounds_of_sigkill() {
     let tally = workload.tally();
     wait_for_nothing_left(&dev, &workload.present()).await;
     let data = dev.data();
-    dev.process.terminate(Duration::from_secs(5)).await.unwrap();
+    dev.process
+        .terminate(Duration::from_secs(30))
+        .await
+        .unwrap();
 
     let disks = Disks::inspect(&data);
     let database_bytes = std::fs::metadata(data.join("namenode/metadata.redb"))

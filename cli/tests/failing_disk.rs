@@ -114,9 +114,12 @@ async fn i01_a_failed_sync_fails_the_volume_for_good_and_others_take_over() {
         );
     }
     for (hash, _) in &files[files.len() - 20..] {
-        let holders = holders(&cluster, hash).await;
-        assert_eq!(holders.len(), 3, "the other three take all of it");
-        assert!(!holders.contains("datanode-1"));
+        wait_until("the other three have all of it", LIMIT, || async {
+            holders(&cluster, hash).await.len() == 3
+        })
+        .await
+        .unwrap();
+        assert!(!holders(&cluster, hash).await.contains("datanode-1"));
     }
     assert_eq!(
         inspect_tree(&cluster.replicas(1)).unwrap().replicas,
@@ -189,8 +192,8 @@ async fn a_slow_disk_does_not_slow_down_reads_of_what_others_hold() {
     upload(&cluster, &mut files, 12, 100_000).await;
     let log = cluster.directory.path().join("strace.log");
     let victim = cluster.datanodes[0].as_ref().unwrap();
-    // Two seconds for each read: 12 files, a third of them asked there first, would take 8 s one after the other.
-    let slow = Strace::attach(victim, "pread64", "delay_enter=2000000", &log).await;
+    // Far longer than a read takes that does not wait for it.
+    let slow = Strace::attach(victim, "pread64", "delay_enter=6000000", &log).await;
     let mut slowest = Duration::ZERO;
     for (hash, content) in &files {
         let began = Instant::now();
@@ -200,10 +203,10 @@ async fn a_slow_disk_does_not_slow_down_reads_of_what_others_hold() {
     }
     slow.detach();
     println!(
-        "one disk that takes 2 s for a read: slowest of {} reads {slowest:?}",
+        "one disk that takes 6 s for a read: slowest of {} reads {slowest:?}",
         files.len()
     );
-    assert!(slowest < Duration::from_millis(1_900), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     cluster.stop().await;
 }
 

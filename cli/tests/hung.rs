@@ -111,8 +111,8 @@ async fn i01_i06_a_hung_datanode_holds_up_no_reader_and_is_taken_in_again() {
         "one datanode hung: slowest of 16 reads {slowest:?}, an upload beside it {write_took:?}, \
          24 small ones at once {soonest:?} to {latest:?}"
     );
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
-    assert!(latest < Some(Duration::from_secs(30)), "{latest:?}");
+    assert!(slowest < Duration::from_secs(8), "{slowest:?}");
+    assert!(latest < Some(Duration::from_secs(60)), "{latest:?}");
     cluster.stop().await;
 }
 

@@ -145,11 +145,12 @@ async fn a_dump_is_the_same_from_a_running_namenode_and_from_the_file_of_one_tha
         }
     }
     wait_until_settled(&cluster).await;
-    // A third replica may still be reported between the last dump and the kill: nobody is left to report it, and what
-    // was said before is on disk when two dumps in a row agree.
+    // A third replica may still be reported between the last dump and the kill. Nobody is left to report it, and when
+    // nobody is live what was said before has been taken in.
     for datanode in &mut cluster.datanodes {
         datanode.take().unwrap().kill().await.unwrap();
     }
+    cluster.wait_for_live(0).await;
     let mut before = live_all(&cluster).await;
     loop {
         let again = live_all(&cluster).await;

@@ -99,7 +99,7 @@ async fn i01_a_file_is_readable_in_the_next_request_through_a_second_gateway_too
         let found = second_http.download_matches(&hash, content).await.unwrap();
         assert_eq!(found, Some(true));
     }
-    second.terminate(Duration::from_secs(5)).await.unwrap();
+    second.terminate(Duration::from_secs(30)).await.unwrap();
 }
 
 /// Method, path, headers, body, and the status it has to get.
@@ -218,7 +218,10 @@ async fn bad_input_gets_the_right_status_a_json_error_and_stores_nothing() {
         Some(true)
     );
     let data = dev.data();
-    dev.process.terminate(Duration::from_secs(5)).await.unwrap();
+    dev.process
+        .terminate(Duration::from_secs(30))
+        .await
+        .unwrap();
     for node in 1..=3 {
         let findings = inspect_tree(&data.join(format!("datanode-{node}/replicas"))).unwrap();
         assert_eq!(

@@ -21,7 +21,7 @@ pub struct TreeFindings {
 /// Reads every replica below `root` and compares its SHA-256 with its name.
 ///
 /// A replica is a file named by 64 hex digits whose path below `root` spells the same digits; sidecars that carry a
-/// hash for a name lie elsewhere and are left alone.
+/// hash for a name lie elsewhere and are left alone. What goes while the others are looked at is not there.
 ///
 /// # Errors
 /// The first I/O error; a root without a temp directory is one too, or its absence would pass for cleanliness.
@@ -31,7 +31,10 @@ pub fn inspect_tree(root: &Path) -> io::Result<TreeFindings> {
     std::fs::read_dir(&temporary)?;
     let mut waiting = vec![root.to_owned()];
     while let Some(directory) = waiting.pop() {
-        for entry in std::fs::read_dir(&directory)? {
+        let Some(entries) = still_there(std::fs::read_dir(&directory))? else {
+            continue;
+        };
+        for entry in entries {
             let entry = entry?;
             let path = entry.path();
             if entry.file_type()?.is_dir() {
@@ -39,16 +42,25 @@ pub fn inspect_tree(root: &Path) -> io::Result<TreeFindings> {
             } else if directory == temporary {
                 findings.temporary.push(path);
             } else if let Some(name) = replica_name(root, &path) {
-                if hash_of(&path)? == name {
-                    findings.replicas.push(name);
-                } else {
-                    findings.wrong.push(path);
+                match still_there(hash_of(&path))? {
+                    Some(hash) if hash == name => findings.replicas.push(name),
+                    Some(_) => findings.wrong.push(path),
+                    None => {}
                 }
             }
         }
     }
     findings.replicas.sort();
     Ok(findings)
+}
+
+/// `None` for what is gone.
+fn still_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn replica_name(root: &Path, path: &Path) -> Option<String> {

@@ -123,7 +123,8 @@ impl Cluster {
 
     /// Stops everything by SIGTERM; each role must end well, and none may have panicked.
     pub async fn stop(self) -> TempDir {
-        let limit = Duration::from_secs(5);
+        // They take less than five seconds, but for a sync that waits for what others have written: `shell.rs`.
+        let limit = Duration::from_secs(30);
         assert!(self.gateway.terminate(limit).await.unwrap().success());
         for datanode in self.datanodes.into_iter().flatten() {
             assert!(datanode.terminate(limit).await.unwrap().success());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::http::{Served, form, form_type};
+use crate::http::{PATIENCE, Served, form, form_type};
 
 #[tokio::test]
 async fn headers_over_the_limit_are_431_in_json() {
@@ -212,11 +212,14 @@ async fn a_reader_that_stops_reading_is_given_up() {
         .request("GET", &format!("/files/{hash}"), &[], b"")
         .await;
     // The gateway counts the response as broken off, without a byte being read here.
-    loop {
-        let metrics = String::from_utf8(served.get("/metrics").await.body).unwrap();
-        if metrics.contains("richardstore_gateway_aborted_responses_total 1\n") {
-            break;
+    let counted = async {
+        loop {
+            let metrics = String::from_utf8(served.get("/metrics").await.body).unwrap();
+            if metrics.contains("richardstore_gateway_aborted_responses_total 1\n") {
+                break;
+            }
         }
-    }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.unwrap();
     assert!(connection.reply("GET").await.broken);
 }

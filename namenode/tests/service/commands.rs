@@ -152,8 +152,8 @@ async fn i07_safe_mode_withholds_commands_until_all_nodes_are_back() {
 async fn i07_safe_mode_ends_without_a_node_that_stays_away() {
     let mut rig = Rig::with(|config| {
         config.heartbeat_interval_ms = 50;
-        config.stale_after_ms = 300;
-        config.dead_after_ms = 1_000;
+        config.stale_after_ms = 1_500;
+        config.dead_after_ms = 4_000;
     })
     .await;
     let mut nodes = rig.nodes(3).await;

@@ -15,7 +15,7 @@ use tonic::{Response, Status};
 
 /// No condition is waited for longer than this.
 pub const DEADLINE: Duration = Duration::from_secs(60);
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 pub type Client = NameNodeClient<Channel>;
 

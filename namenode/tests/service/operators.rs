@@ -151,7 +151,7 @@ async fn a_reader_that_stalls_does_not_keep_the_process() {
     let mut stream = answer(client.dump(wire::DumpRequest { table }).await).unwrap();
     let begun = Instant::now();
     rig.abandon(Duration::from_secs(1)).await;
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(20));
     let mut ended = None;
     while let Some(part) = stream.next().await {
         ended = Some(part.is_ok());

@@ -145,8 +145,8 @@ async fn i10_a_journal_that_went_back_is_told_so_and_a_new_one_starts_over() {
 async fn a_silent_node_turns_stale_and_dead_gets_no_writes_and_is_read_last() {
     let rig = Rig::with(|config| {
         config.heartbeat_interval_ms = 50;
-        config.stale_after_ms = 400;
-        config.dead_after_ms = 1_500;
+        config.stale_after_ms = 1_500;
+        config.dead_after_ms = 5_000;
     })
     .await;
     let mut nodes = rig.nodes(3).await;

@@ -11,8 +11,8 @@ use crate::fixture::{FakeNode, Rig, answer, done, hash, until};
 async fn rig() -> Rig {
     Rig::with(|config| {
         config.heartbeat_interval_ms = 100;
-        config.stale_after_ms = 1_000;
-        config.dead_after_ms = 2_000;
+        config.stale_after_ms = 2_500;
+        config.dead_after_ms = 5_000;
         config.repair_bytes_per_second = 1 << 30;
     })
     .await
