@@ -126,13 +126,23 @@ impl Cluster {
         }
     }
 
-    /// Whether a node registered since `generation` was handed out.
+    /// Event: the node removed what it had acknowledged of a write that is still in flight (I6). A commit that names it may come
+    /// later, or may have come between the removal and this.
+    pub fn lost_in_flight(&mut self, index: NodeIndex, generation: Generation) {
+        self.registered_when(index, Generation(generation.0.saturating_add(1)));
+        if let Some(node) = self.nodes.get_mut(&index) {
+            node.report.doubt();
+        }
+    }
+
+    /// Whether what a node acknowledged of `generation` may have gone since: it registered later, or said so.
     pub fn has_registered_since(&self, generation: Generation) -> bool {
         generation < self.registered_before
     }
 
     /// Event: the node is believed to hold a replica of `generation`, by what it said of it to whoever wrote it. Where it
-    /// registered since, that is to be checked: its disk may be another one, and its full report may have come before.
+    /// registered since, or removed something of it, that is to be checked: its disk may be another one, and its full report
+    /// may have come before.
     pub fn told_of(&mut self, index: NodeIndex, generation: Generation) {
         if let Some(node) = self.nodes.get_mut(&index)
             && generation < node.registered_before

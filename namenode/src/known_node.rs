@@ -32,7 +32,7 @@ pub struct KnownNode {
     /// It registered since the namenode started.
     pub registered: bool,
     /// The generation after those that had been handed out when it registered: what it acknowledged of earlier ones may have gone
-    /// since with its disk.
+    /// since with its disk. Raised by what it removes of a write in flight.
     pub registered_before: Generation,
     /// What it last said of itself; zero before it registered.
     pub stats: NodeStats,

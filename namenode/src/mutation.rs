@@ -238,6 +238,8 @@ pub enum Reply {
     Applied {
         /// The first journal event that has not been applied.
         next_sequence: Sequence,
+        /// The newest write in flight whose replica on this node was removed. Its commit may name the node all the same.
+        newest_lost: Option<Generation>,
     },
     /// To [`Mutation::ExpireWrites`].
     Expired {

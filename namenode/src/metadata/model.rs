@@ -194,7 +194,8 @@ impl Model {
         }
     }
 
-    pub fn removed(&mut self, node: u32, file: u8, write: u64) {
+    /// The newest write in flight that this takes a replica from.
+    pub fn removed(&mut self, node: u32, file: u8, write: u64) -> Option<u64> {
         if let Some(record) = self.files.get_mut(&file)
             && record
                 .replicas
@@ -203,8 +204,10 @@ impl Model {
         {
             record.replicas.remove(&node);
         }
-        self.parked
-            .retain(|(parked, at, of)| (*at, *of) != (node, file) || *parked > write);
+        let gone = self.parked.extract_if(.., |(parked, at, of)| {
+            (*at, *of) == (node, file) && *parked <= write
+        });
+        gone.map(|(parked, ..)| parked).max()
     }
 
     pub fn expire(&mut self, now_ms: u64) -> u64 {

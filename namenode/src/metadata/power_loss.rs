@@ -153,12 +153,10 @@ impl Pair {
             }
             Step::Added { node, file, pick } => {
                 let write = model.pick(*pick);
-                model.added(*node, *file, write);
                 plan_report(*node, *file, write, false, model)
             }
             Step::Removed { node, file, pick } => {
                 let write = model.pick(*pick);
-                model.removed(*node, *file, write);
                 plan_report(*node, *file, write, true, model)
             }
             Step::Confirm { node, pick } => self.plan_confirm(*node, *pick, model),
@@ -168,7 +166,7 @@ impl Pair {
                 let events = vec![event(next - 1, 0, 1, false), event(next + 1, 1, 1, false)];
                 let next_sequence = richardstore_proto::Sequence(next);
                 let mutation = report(*node, 1, JOURNAL, events);
-                (mutation, Some(Reply::Applied { next_sequence }))
+                (mutation, Some(applied(next_sequence, None)))
             }
             Step::Start => {
                 model.epoch += 1;
@@ -269,12 +267,25 @@ fn plan_report(
     removed: bool,
     model: &mut Model,
 ) -> (Mutation, Option<Reply>) {
+    let newest_lost = if removed {
+        model.removed(node, file, write)
+    } else {
+        model.added(node, file, write);
+        None
+    };
     let next = model.sequences.get_mut(&node).unwrap();
     let events = vec![event(*next, file, write, removed)];
     *next += 1;
     let next_sequence = richardstore_proto::Sequence(*next);
     let mutation = report(node, 1, JOURNAL, events);
-    (mutation, Some(Reply::Applied { next_sequence }))
+    (mutation, Some(applied(next_sequence, newest_lost)))
+}
+
+fn applied(next_sequence: richardstore_proto::Sequence, newest_lost: Option<u64>) -> Reply {
+    Reply::Applied {
+        next_sequence,
+        newest_lost: newest_lost.map(generation),
+    }
 }
 
 fn steps() -> impl Strategy<Value = Step> {

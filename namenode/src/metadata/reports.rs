@@ -29,6 +29,7 @@ impl Batch<'_> {
         let expected = self.expected_sequence(report)?;
         let parked = self.parked_here(report)?;
         let mut next = expected;
+        let mut newest_lost = None;
         for event in report.events {
             if event.sequence < next {
                 continue;
@@ -37,7 +38,8 @@ impl Batch<'_> {
                 break;
             }
             if event.removed {
-                self.replica_removed(report.node, &event.replica, &parked)?;
+                let lost = self.replica_removed(report.node, &event.replica, &parked)?;
+                newest_lost = newest_lost.max(lost);
             } else {
                 self.replica_added(report.node, event, report.now_ms)?;
             }
@@ -49,6 +51,7 @@ impl Batch<'_> {
         }
         Ok(Reply::Applied {
             next_sequence: next,
+            newest_lost,
         })
     }
 
@@ -166,24 +169,29 @@ impl Batch<'_> {
 
     /// A node has one replica of a hash. When that goes, what is parked of it goes too, under whichever older write: a
     /// write that ran out later would bring back a replica that is not there, and another one would be trimmed for it (I6).
+    /// The newest of these writes.
     fn replica_removed(
         &mut self,
         node: NodeIndex,
         replica: &ReplicaEntry,
         parked: &BTreeSet<(ContentHash, Generation)>,
-    ) -> Result<(), MutationError> {
+    ) -> Result<Option<Generation>, MutationError> {
         let ReplicaEntry { hash, generation } = *replica;
         if let Some(record) = self.file(&hash)? {
             self.drop_replica(&hash, &record, node, generation)?;
         }
+        let mut newest = None;
         for (_, generation) in parked.range((hash, Generation(0))..=(hash, generation)) {
-            self.unpark(&ParkedReplica {
+            let replica = ParkedReplica {
                 node,
                 generation: *generation,
                 hash,
-            })?;
+            };
+            if self.unpark(&replica)? {
+                newest = Some(*generation);
+            }
         }
-        Ok(())
+        Ok(newest)
     }
 }
 
@@ -197,6 +205,7 @@ mod tests {
     fn applied(next: u64) -> Result<Reply, MutationError> {
         Ok(Reply::Applied {
             next_sequence: Sequence(next),
+            newest_lost: None,
         })
     }
 
@@ -348,7 +357,11 @@ mod tests {
                 let newer = event(3, 1, write.0, false);
                 let gone = event(4, 1, write.0, true);
                 let events = vec![again, newer, gone];
-                fixture.apply(report(4, 1, JOURNAL, events)).unwrap();
+                let told = Reply::Applied {
+                    next_sequence: Sequence(5),
+                    newest_lost: Some(abandoned),
+                };
+                assert_eq!(fixture.apply(report(4, 1, JOURNAL, events)), Ok(told));
             } else {
                 fixture.added(4, 1, write.0);
                 fixture.removed(4, 1, write.0);

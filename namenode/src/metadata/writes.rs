@@ -169,24 +169,28 @@ impl Batch<'_> {
         Ok(true)
     }
 
-    /// Takes back a parked replica that its node has removed.
-    pub fn unpark(&mut self, replica: &ParkedReplica) -> Result<(), MutationError> {
+    /// Takes back a parked replica that its node has removed. `false`: none was parked.
+    pub fn unpark(&mut self, replica: &ParkedReplica) -> Result<bool, MutationError> {
         let Some((first, before)) = self.write(replica.generation)? else {
-            return Ok(());
+            return Ok(false);
         };
         let mut record = before.clone();
         record.parked.retain(|known| known != replica);
-        if record.parked.len() != before.parked.len() {
+        let was_parked = record.parked.len() != before.parked.len();
+        if was_parked {
             self.replace_write(first, Some(&before), &record)?;
         }
-        Ok(())
+        Ok(was_parked)
     }
 
     /// Takes back all that was parked for `node`: it counts in a journal that is over, perhaps with its disk. The full report tells
     /// of what is still there.
     pub fn unpark_all(&mut self, node: NodeIndex) -> Result<(), MutationError> {
         let parked = self.parked_for(node)?;
-        parked.iter().try_for_each(|replica| self.unpark(replica))
+        for replica in &parked {
+            self.unpark(replica)?;
+        }
+        Ok(())
     }
 
     /// All that is parked for `node`. Reads every write in flight.

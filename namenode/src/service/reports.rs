@@ -188,10 +188,16 @@ pub async fn incremental(
         now_ms: shared.wall_ms(),
     };
     match shared.metadata.submit(mutation).await {
-        Ok(Reply::Applied { next_sequence }) => {
+        Ok(Reply::Applied {
+            next_sequence,
+            newest_lost,
+        }) => {
             let now_ms = shared.now_ms();
             let fresh = {
                 let mut soft = shared.soft();
+                if let Some(generation) = newest_lost {
+                    soft.cluster.lost_in_flight(index, generation);
+                }
                 soft.reported(&told);
                 soft.cluster.applied(index, next_sequence, now_ms)
             };

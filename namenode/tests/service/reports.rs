@@ -281,6 +281,25 @@ async fn i06_a_node_that_came_anew_since_it_acknowledged_is_checked_after_the_co
     rig.stop().await;
 }
 
+/// Two write the same at the same time, and one of them is slow to commit: what its node had by then was trimmed.
+#[tokio::test]
+async fn i06_a_node_that_removed_what_it_acknowledged_is_checked_after_the_commit() {
+    let rig = Rig::start().await;
+    let mut nodes = rig.nodes(4).await;
+    let slow = rig.allocate().await.generation;
+    nodes[3].added(&rig.client, hash(1), slow).await;
+    let generation = rig.store(hash(1), &mut nodes[1..]).await;
+    let gone = removed(nodes[3].next_sequence, hash(1), generation);
+    nodes[3].report(&rig.client, vec![gone]).await.unwrap();
+    nodes[3].next_sequence += 1;
+    report_all(&rig, &nodes[3], &[]).await;
+    let acknowledged = [&nodes[0], &nodes[3]];
+    rig.commit(hash(1), slow, &acknowledged).await.unwrap();
+    let beat = nodes[3].heartbeat(&rig.client).await.unwrap();
+    assert!(beat.full_report_wanted, "it holds nothing of that");
+    rig.stop().await;
+}
+
 /// The caller of a commit goes away between the durable commit and what follows it.
 #[tokio::test]
 async fn i06_a_holder_is_checked_after_a_commit_whose_caller_went_away() {
