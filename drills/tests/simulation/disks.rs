@@ -56,7 +56,7 @@ impl Disks {
             false => REPLICATION,
         };
         for (hash, on) in &replicas {
-            if on.len() >= REPLICATION && stays(hash) {
+            if of_newest_write(on) >= REPLICATION && stays(hash) {
                 let least = self.whole.entry(hash.clone()).or_default();
                 *least = now_least.max(*least);
             }
@@ -162,6 +162,28 @@ impl Disks {
         }
         found
     }
+}
+
+/// Replicas with the newest generation among them. An older one may be what an abandoned write has left, which is no replica of
+/// the file and goes when its node is told.
+fn of_newest_write(on: &[(&'static str, PathBuf)]) -> usize {
+    if on.len() < REPLICATION {
+        return 0;
+    }
+    let generations: Vec<u64> = on.iter().map(|(_, path)| generation(path)).collect();
+    let newest = generations.iter().max();
+    generations
+        .iter()
+        .filter(|one| Some(*one) == newest)
+        .count()
+}
+
+/// What the attribute of a replica says, behind its version; 0 where there is none.
+fn generation(path: &Path) -> u64 {
+    let mut record = [0; 64];
+    let read = rustix::fs::getxattr(path, "user.richardstore", &mut record);
+    let bytes: [u8; 8] = record[1..9].try_into().unwrap();
+    read.map_or(0, |_| u64::from_le_bytes(bytes))
 }
 
 fn is_level(path: &Path) -> bool {

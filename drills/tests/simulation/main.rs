@@ -72,11 +72,12 @@ fn i06_seed_1080_a_replica_that_was_removed_does_not_come_back_with_a_write_that
     assert_holds(1080);
 }
 
-/// What an abandoned write left on a disk was taken for a replica by the oracle, while the namenode, just started, could not
-/// know yet that a disk was lost.
+/// What an abandoned write left on a disk was taken for a replica by the oracle.
 #[test]
-fn i06_seed_1703_the_rest_of_an_abandoned_write_is_no_replica_of_the_file() {
-    assert_holds(1703);
+fn i06_seeds_1703_and_6941_the_rest_of_an_abandoned_write_is_no_replica_of_the_file() {
+    for seed in [1703, 6941] {
+        assert_holds(seed);
+    }
 }
 
 fn assert_holds(seed: u64) {
