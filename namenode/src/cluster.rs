@@ -147,6 +147,7 @@ impl Cluster {
         if let Some(node) = self.nodes.get_mut(&index)
             && generation < node.registered_before
         {
+            tracing::debug!(node = index.0, %generation, "what it holds is to be checked again");
             node.report.doubt();
         }
     }

@@ -134,11 +134,10 @@ impl Disks {
         }
         let replicas = self.replicas();
         for (hash, is_there) in end {
-            let found = replicas.get(hash).map_or(0, Vec::len);
-            if found != if *is_there { REPLICATION } else { 0 } {
-                return Err(format!(
-                    "{hash:.8}, there: {is_there}, has {found} replicas"
-                ));
+            let on = replicas.get(hash).into_iter().flatten();
+            let on: Vec<&str> = on.map(|(node, _)| *node).collect();
+            if on.len() != if *is_there { REPLICATION } else { 0 } {
+                return Err(format!("{hash:.8}, there: {is_there}, is on {on:?}"));
             }
         }
         match replicas.keys().find(|hash| !end.contains_key(*hash)) {
