@@ -47,10 +47,12 @@ impl ReportProgress {
         self.settle(next)
     }
 
-    /// Nothing is known to be right any more: a new session, or a return from the dead.
+    /// Nothing is known to be right any more: a return from the dead, or a replica that is not where it should be. A
+    /// comparison under way that has to be repeated has to be repeated still.
     pub fn distrust(&mut self) {
         *self = Self {
             heard_ms: self.heard_ms,
+            cut_short: self.cut_short,
             ..Self::default()
         };
     }
@@ -126,6 +128,16 @@ mod tests {
         report.begin();
         report.end(Sequence(1), Sequence(1), 6);
         assert!(!report.wanted(6) && report.is_fresh());
+    }
+
+    #[test]
+    fn i06_distrust_does_not_end_the_doubt_about_a_comparison_under_way() {
+        let mut report = ReportProgress::default();
+        report.begin();
+        report.doubt();
+        report.distrust();
+        report.end(Sequence(1), Sequence(1), 5);
+        assert!(report.wanted(5) && !report.is_fresh());
     }
 
     #[test]

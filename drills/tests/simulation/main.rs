@@ -80,10 +80,8 @@ fn i06_seeds_1703_and_6941_the_rest_of_an_abandoned_write_is_no_replica_of_the_f
     }
 }
 
-/// Open: a disk was wiped between the acknowledgement and the commit, while the namenode was away. Its node came back before
-/// the commit, was asked for another full report by it, and is believed to hold the file all the same.
+/// A failed copy let the namenode forget that the full report under way had to be repeated: `namenode/src/report_progress.rs`.
 #[test]
-#[ignore = "not mended yet"]
 fn i06_seed_9716_what_was_lost_while_the_namenode_was_away_is_made_again() {
     assert_holds(9716);
 }
