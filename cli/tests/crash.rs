@@ -52,13 +52,7 @@ async fn i01_i02_i03_nothing_acknowledged_is_lost_over_rounds_of_sigkill() {
         for _ in 0..WORKERS {
             workers.spawn(workload.clone().work(dev.http.clone(), random.number()));
         }
-        // However slow the machine is, the work has begun.
-        let acknowledged = workload.tally().acknowledged;
-        wait_until("one upload is answered", LIMIT, || async {
-            workload.tally().acknowledged > acknowledged
-        })
-        .await
-        .unwrap();
+        workload.wait_for_an_answer().await;
         // The moment of the kill is the random input of this test, not a wait for a condition.
         tokio::time::sleep(Duration::from_millis(random.below(500))).await;
         dev = dev.kill_and_restart().await;

@@ -22,12 +22,14 @@ const JOURNAL: [u8; 16] = [2; 16];
 const LEASE: u64 = 64;
 const CALLERS: u64 = 16;
 
-/// A start that reads the whole file takes seconds. How long this one takes is printed and not asserted to the millisecond: one
-/// sync that waits for what others write takes longer than all of it. An unoptimized build needs longer for the same work.
+/// Kills and starts, of which the fastest counts: one sync that waits for what others write takes longer than a whole start.
+const STARTS: usize = 3;
+
+/// An unoptimized build on a busy machine needs longer for the same work.
 fn first_answer_limit_ms() -> u64 {
     match is_release() {
-        true => 500,
-        false => 2000,
+        true => 50,
+        false => 1000,
     }
 }
 
@@ -142,24 +144,28 @@ async fn i07_a_namenode_with_many_files_is_back_at_once_and_a_report_that_agrees
             "7200000",
         ],
     );
-    let namenode = spec.start("listening on").await.unwrap();
+    let mut namenode = spec.start("listening on").await.unwrap();
     let mut filling = client(&address(&namenode));
     register(&mut filling).await;
     let started = Instant::now();
     let digests = fill(&filling, files).await;
     let rate = files as f64 / started.elapsed().as_secs_f64();
-    namenode.kill().await.unwrap();
 
-    let starting = Instant::now();
-    let namenode = spec.start("listening on").await.unwrap();
-    let to_open = starting.elapsed();
-    let mut asking = client(&address(&namenode));
-    let request = wire::ReadFileRequest {
-        hash: to_bytes(name_of(files / 2).as_bytes()),
-    };
-    let found = asking.read_file(request).await.unwrap().into_inner();
-    let to_first_answer = starting.elapsed();
-    assert_eq!(found.file.unwrap().size, 4096);
+    let (mut to_open, mut to_first_answer) = (Duration::MAX, Duration::MAX);
+    for _ in 0..STARTS {
+        namenode.kill().await.unwrap();
+        let starting = Instant::now();
+        namenode = spec.start("listening on").await.unwrap();
+        let opened = starting.elapsed();
+        let mut asking = client(&address(&namenode));
+        let request = wire::ReadFileRequest {
+            hash: to_bytes(name_of(files / 2).as_bytes()),
+        };
+        let found = asking.read_file(request).await.unwrap().into_inner();
+        to_first_answer = to_first_answer.min(starting.elapsed());
+        to_open = to_open.min(opened);
+        assert_eq!(found.file.unwrap().size, 4096);
+    }
     let after_open = namenode.peak_memory_bytes().unwrap();
 
     let proxy = CountingProxy::start(&address(&namenode)).await.unwrap();
@@ -195,7 +201,7 @@ async fn i07_a_namenode_with_many_files_is_back_at_once_and_a_report_that_agrees
     );
     // The start of the process is in this figure too, so it is the harder claim.
     assert!(to_first_answer < Duration::from_millis(first_answer_limit_ms()));
-    assert!(report_took < Duration::from_secs(5));
+    assert!(report_took < Duration::from_secs(1));
     assert!(report_bytes < 100 << 10);
     assert!(peak < 300 << 20);
 }

@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use common::workload::{Disks, Workload, assert_kept};
 use common::{Dev, has_loop_disks, scaled};
-use richardstore_drills::{LoopDisk, ProcessSpec, Random, wait_until};
+use richardstore_drills::{LoopDisk, ProcessSpec, Random};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 const WORKERS: u64 = 16;
-const LIMIT: Duration = Duration::from_secs(120);
 /// Takes only what is written to it.
 const DISK_BYTES: u64 = 16 << 30;
 /// What `dev` promises by default before it acknowledges.
@@ -62,13 +61,7 @@ async fn i01_nothing_acknowledged_is_lost_when_every_node_loses_power_together()
         for _ in 0..WORKERS {
             workers.spawn(workload.clone().work(dev.http.clone(), random.number()));
         }
-        // However slow the machine is, the work has begun.
-        let acknowledged = workload.tally().acknowledged;
-        wait_until("one upload is answered", LIMIT, || async {
-            workload.tally().acknowledged > acknowledged
-        })
-        .await
-        .unwrap();
+        workload.wait_for_an_answer().await;
         // The moment of the cut is the random input of this test, not a wait for a condition.
         tokio::time::sleep(Duration::from_millis(random.below(500))).await;
         // First what counts, then the cut: an answer between the two is left open, never the other way round.

@@ -15,8 +15,8 @@ use tempfile::TempDir;
 
 const BINARY_VARIABLE: &str = "RICHARDSTORE_TEST_BINARY";
 
-/// The binary under test, as a whole path since tests have directories of their own: the one that cargo built beside these tests, or the one that `.ci/run` names, so that the release
-/// binary is tested without building the tests once more for release.
+/// The binary under test: the one that cargo built beside these tests, or the one that `.ci/run` names, so that the release
+/// binary is tested without building the tests once more for release. A whole path, since tests have directories of their own.
 pub fn binary() -> PathBuf {
     std::env::var_os(BINARY_VARIABLE)
         .map_or_else(|| env!("CARGO_BIN_EXE_richardstore").into(), PathBuf::from)

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use richardstore_drills::{Content, Http, Oracle, Random, Tally, inspect_tree};
+use richardstore_drills::{Content, Http, Oracle, Random, Tally, inspect_tree, wait_until};
 use tokio::task::JoinSet;
 
 use super::panics;
+
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
 /// What the workers were promised, over all rounds.
 #[derive(Clone, Default)]
@@ -93,6 +95,16 @@ impl Workload {
         }
         // Paces a worker that is refused at once, for as long as there is nobody to answer.
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    /// Waits for one more acknowledged upload: however slow the machine is, the work has begun then.
+    pub async fn wait_for_an_answer(&self) {
+        let before = self.tally().acknowledged;
+        wait_until("one upload is answered", ANSWER_LIMIT, || async {
+            self.tally().acknowledged > before
+        })
+        .await
+        .unwrap();
     }
 
     /// Makes every request again that had no answer: now it must have one, as if nothing had been.
