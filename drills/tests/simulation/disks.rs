@@ -13,8 +13,7 @@ use crate::cluster::DATANODES;
 /// Replicas that each file gets.
 pub const REPLICATION: usize = 3;
 
-/// How long the namenode may count on a disk that is lost, or after a start on one that was lost before: until its node is dead,
-/// and the last order is carried out.
+/// How long the namenode may count on a disk that is lost: until its node is dead, and the last order is carried out.
 const BELIEVED: Duration = Duration::from_secs(12);
 
 /// The disks of all datanodes, those of crashed ones included.
@@ -22,7 +21,7 @@ pub struct Disks {
     root: PathBuf,
     /// Files that had all of their replicas at some time, and how many they must keep from then on (I6).
     whole: BTreeMap<String, usize>,
-    /// From when on the namenode knows that a disk is lost. None was lost at zero.
+    /// From when on the namenode knows that a disk is lost.
     believed_until: Duration,
     /// Files a replica of which was damaged here. It is put aside at some time.
     damaged: BTreeSet<String>,
@@ -85,13 +84,6 @@ impl Disks {
         let _ = fs::remove_file(directory.join("index.clean"));
         if all {
             fs::remove_file(directory.join("identity.json")).unwrap();
-        }
-    }
-
-    /// The namenode starts at `at`, and gives every node time again.
-    pub fn namenode_starts(&mut self, at: Duration) {
-        if self.believed_until > Duration::ZERO {
-            self.believed_until = self.believed_until.max(at + BELIEVED);
         }
     }
 

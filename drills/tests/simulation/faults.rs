@@ -130,7 +130,7 @@ impl Schedule {
                 }
                 Change::End(fault) => {
                     log(format!("{change:?}"), None);
-                    self.end(sim, disks, fault);
+                    self.end(sim, fault);
                 }
             }
         }
@@ -160,14 +160,9 @@ impl Schedule {
         None
     }
 
-    fn end(&mut self, sim: &mut Sim<'_>, disks: &mut Disks, fault: Fault) {
+    fn end(&mut self, sim: &mut Sim<'_>, fault: Fault) {
         match fault {
-            Fault::Vanish(host) | Fault::Kill(host) | Fault::Wipe(host, _) => {
-                self.start(sim, host);
-                if host == NAMENODE {
-                    disks.namenode_starts(sim.elapsed());
-                }
-            }
+            Fault::Vanish(host) | Fault::Kill(host) | Fault::Wipe(host, _) => self.start(sim, host),
             Fault::Cut(one, other) => {
                 self.links.mend(sim, one, other);
                 self.links.mend(sim, other, one);
