@@ -20,8 +20,8 @@ pub struct Cluster {
     by_id: BTreeMap<NodeId, NodeIndex>,
     removed: BTreeSet<NodeIndex>,
     shown: BTreeMap<NodeIndex, Liveness>,
-    /// The highest [`KnownNode::registered_before`].
-    registered_before: Generation,
+    /// The highest [`KnownNode::doubtful_before`].
+    doubtful_before: Generation,
 }
 
 /// Why a datanode's call does not count.
@@ -85,7 +85,7 @@ impl Cluster {
             by_id: BTreeMap::new(),
             removed: BTreeSet::new(),
             shown: BTreeMap::new(),
-            registered_before: Generation(0),
+            doubtful_before: Generation(0),
         };
         for record in records {
             cluster.insert(KnownNode::from_record(record, now_ms));
@@ -118,26 +118,26 @@ impl Cluster {
     }
 
     /// Event: with that registration, the generations before `next` had been handed out.
-    pub fn registered_when(&mut self, index: NodeIndex, next: Generation) {
+    pub fn may_have_lost(&mut self, index: NodeIndex, next: Generation) {
         if let Some(node) = self.nodes.get_mut(&index) {
             // The answer to an older session may come late.
-            node.registered_before = node.registered_before.max(next);
-            self.registered_before = self.registered_before.max(next);
+            node.doubtful_before = node.doubtful_before.max(next);
+            self.doubtful_before = self.doubtful_before.max(next);
         }
     }
 
     /// Event: the node removed what it had acknowledged of a write that is still in flight (I6). A commit that names it may come
     /// later, or may have come between the removal and this.
     pub fn lost_in_flight(&mut self, index: NodeIndex, generation: Generation) {
-        self.registered_when(index, Generation(generation.0.saturating_add(1)));
+        self.may_have_lost(index, Generation(generation.0.saturating_add(1)));
         if let Some(node) = self.nodes.get_mut(&index) {
             node.report.doubt();
         }
     }
 
     /// Whether what a node acknowledged of `generation` may have gone since: it registered later, or said so.
-    pub fn has_registered_since(&self, generation: Generation) -> bool {
-        generation < self.registered_before
+    pub fn may_be_lost(&self, generation: Generation) -> bool {
+        generation < self.doubtful_before
     }
 
     /// Event: the node is believed to hold a replica of `generation`, by what it said of it to whoever wrote it. Where it
@@ -145,7 +145,7 @@ impl Cluster {
     /// may have come before.
     pub fn told_of(&mut self, index: NodeIndex, generation: Generation) {
         if let Some(node) = self.nodes.get_mut(&index)
-            && generation < node.registered_before
+            && generation < node.doubtful_before
         {
             tracing::debug!(node = index.0, %generation, "what it holds is to be checked again");
             node.report.doubt();
@@ -159,7 +159,7 @@ impl Cluster {
             return;
         };
         if node.liveness(self.timeouts, now_ms) == Liveness::Dead {
-            node.report.distrust();
+            node.report.doubt();
         }
         node.hear(stats, self.heartbeat_interval_ms, now_ms);
     }

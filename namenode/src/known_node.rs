@@ -33,7 +33,7 @@ pub struct KnownNode {
     pub registered: bool,
     /// The generation after those that had been handed out when it registered: what it acknowledged of earlier ones may have gone
     /// since with its disk. Raised by what it removes of a write in flight.
-    pub registered_before: Generation,
+    pub doubtful_before: Generation,
     /// What it last said of itself; zero before it registered.
     pub stats: NodeStats,
     /// How far its reports are.
@@ -76,7 +76,7 @@ impl KnownNode {
             maintenance_until_ms: None,
             session: record.session_epoch,
             registered: false,
-            registered_before: Generation(0),
+            doubtful_before: Generation(0),
             stats: NodeStats::default(),
             report: ReportProgress::default(),
             delivery: Delivery::default(),

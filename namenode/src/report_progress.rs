@@ -47,20 +47,15 @@ impl ReportProgress {
         self.settle(next)
     }
 
-    /// Nothing is known to be right any more: a return from the dead, or a replica that is not where it should be. A
-    /// comparison under way that has to be repeated has to be repeated still.
-    pub fn distrust(&mut self) {
+    /// What is believed may be wrong: a return from the dead, a replica that is not where it should be, or one that came to
+    /// be believed without the datanode's word. A comparison under way may have passed that place, so that it does not
+    /// count.
+    pub fn doubt(&mut self) {
         *self = Self {
             heard_ms: self.heard_ms,
-            cut_short: self.cut_short,
+            cut_short: true,
             ..Self::default()
         };
-    }
-
-    /// Something came to be believed that an earlier comparison did not see, and that one under way may have passed.
-    pub fn doubt(&mut self) {
-        self.distrust();
-        self.cut_short = true;
     }
 
     /// The datanode is to start a full report.
@@ -131,22 +126,12 @@ mod tests {
     }
 
     #[test]
-    fn i06_distrust_does_not_end_the_doubt_about_a_comparison_under_way() {
-        let mut report = ReportProgress::default();
-        report.begin();
-        report.doubt();
-        report.distrust();
-        report.end(Sequence(1), Sequence(1), 5);
-        assert!(report.wanted(5) && !report.is_fresh());
-    }
-
-    #[test]
     fn trust_is_lost_at_once_and_reports_are_repeated_now_and_then() {
         let mut report = ReportProgress::default();
         report.end(Sequence(1), Sequence(1), 0);
         assert!(!report.wanted(REPEAT_AFTER_MS - 1));
         assert!(report.wanted(REPEAT_AFTER_MS) && report.is_fresh());
-        report.distrust();
+        report.doubt();
         assert!(report.wanted(1) && !report.is_fresh());
     }
 }

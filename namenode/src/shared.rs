@@ -180,7 +180,7 @@ impl Shared {
             && !soft.repair.doubt(*hash, node, now_ms)
             && let Some(known) = soft.cluster.get_mut(node)
         {
-            known.report.distrust();
+            known.report.doubt();
         }
         Ok(())
     }

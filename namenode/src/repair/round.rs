@@ -185,7 +185,7 @@ impl Rounds {
         );
         for index in overdue {
             if let Some(node) = cluster.get_mut(index) {
-                node.report.distrust();
+                node.report.doubt();
             }
         }
         let rate = i64::try_from(shared.config.repair_bytes_per_second).unwrap_or(i64::MAX);

@@ -164,7 +164,7 @@ fn repair_ended(
                 && let Some(node) = soft.cluster.get_mut(index)
             {
                 // It does not hold what it is believed to hold.
-                node.report.distrust();
+                node.report.doubt();
             }
         }
     }

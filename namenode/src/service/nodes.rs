@@ -77,7 +77,7 @@ pub async fn register(
     let safe_mode_over = {
         let mut soft = shared.soft();
         let safe_mode_over = soft.registered(record, stats, shared.now_ms());
-        soft.cluster.registered_when(index, next_generation);
+        soft.cluster.may_have_lost(index, next_generation);
         safe_mode_over
     };
     shared.tell_of(index, News::of(EventKind::NodeJoined));

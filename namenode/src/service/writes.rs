@@ -133,7 +133,7 @@ async fn commit_one(
 /// I6: a datanode that acknowledged a write and lost its disk before the commit may have been through its full report by then.
 /// Nothing would tell that it holds nothing before the next one, an hour later.
 fn check_late_holders(shared: &Shared, file: &FileInfo) -> Result<(), StoreError> {
-    if !shared.soft().cluster.has_registered_since(file.generation) {
+    if !shared.soft().cluster.may_be_lost(file.generation) {
         return Ok(());
     }
     let record = shared.metadata.view()?.file(&file.hash)?;
