@@ -9,6 +9,7 @@ use richardstore_proto::wire::data_node_admin_server::DataNodeAdminServer;
 use richardstore_proto::wire::data_node_inventory_server::DataNodeInventoryServer;
 use richardstore_proto::wire::{self, data_node_server::DataNodeServer};
 use richardstore_proto::{NodeId, StoreError};
+use richardstore_runtime::in_place::ServedInPlace;
 use richardstore_runtime::metrics::{Observed, serve_metrics};
 use richardstore_runtime::{
     BoundServer, Environment, OffloadError, ServeError, SharedEntropy, grpc_server, serve_grpc,
@@ -200,9 +201,11 @@ fn open(
 }
 
 async fn router(node: &Arc<Node>) -> Result<Router, DatanodeError> {
-    let service = DataNodeServer::new(DataNodeService::new(node.clone()))
-        .max_decoding_message_size(wire::MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(wire::MAX_MESSAGE_BYTES);
+    let service = ServedInPlace::new(DataNodeService::new(node.clone()), |others| {
+        others
+            .max_decoding_message_size(wire::MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(wire::MAX_MESSAGE_BYTES)
+    });
     let admin = DataNodeAdminServer::new(DataNodeAdminService::new(node.clone()))
         .max_decoding_message_size(wire::MAX_MESSAGE_BYTES);
     let inventory = DataNodeInventoryServer::new(InventoryService::new(node.clone()));

@@ -8,6 +8,7 @@ mod connections;
 mod cuttable;
 mod entropy;
 mod environment;
+pub mod in_place;
 mod joint_calls;
 pub mod metrics;
 mod network;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use richardstore_proto::wire::data_node_client::DataNodeClient;
+use richardstore_proto::wire;
 use richardstore_proto::wire::read_file_response_part::Part;
-use richardstore_proto::wire::{self, MAX_MESSAGE_BYTES};
 use richardstore_proto::{DataNodeInfo, ErrorCode, FileInfo, FileLocations, StoreError};
 use richardstore_runtime::Channels;
+use richardstore_runtime::in_place::read_file;
 
 /// The bytes that are wanted: never none, since a length of 0 means "to the end" on the wire.
 #[derive(Debug, Clone)]
@@ -41,7 +41,6 @@ impl ReplicaRead {
     ) -> Result<Self, StoreError> {
         let remaining = wanted.end - wanted.offset;
         let channel = channels.get(&node.address)?;
-        let mut client = DataNodeClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let request = wire::ReadReplicaRequest {
             hash: wire::to_bytes(wanted.file.hash.as_bytes()),
             offset: wanted.offset,
@@ -49,7 +48,7 @@ impl ReplicaRead {
             request_id: wanted.request_id,
         };
         let open = async {
-            let mut stream = client.read_file(request).await?.into_inner();
+            let mut stream = read_file(channel, request).await?;
             check_info(stream.message().await?, &wanted.file)?;
             Ok::<_, StoreError>(stream)
         };

@@ -15,6 +15,7 @@ use richardstore_proto::{
     ClusterId, DataNodeInfo, ErrorCode, FileInfo, Generation, PipelineResult, StoreError,
     WriteTrailer,
 };
+use richardstore_runtime::in_place::write_file;
 use richardstore_runtime::{Channels, answer_limit, progress_limit};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,7 +24,7 @@ use tonic::transport::Channel;
 /// Messages that wait for the connection. Two keep it busy; more would only be memory.
 const QUEUED_MESSAGES: usize = 2;
 
-type Answer = Result<tonic::Response<wire::WriteFileResult>, tonic::Status>;
+type Answer = Result<wire::WriteFileResult, tonic::Status>;
 
 /// What every stream of one upload says in its header.
 #[derive(Debug, Clone)]
@@ -56,9 +57,9 @@ impl PipelineWrite {
         write: &WriteDescription,
         progress_timeout: Duration,
     ) -> Result<Self, StoreError> {
-        let mut client = connect(channels, head)?;
         let (parts, queue) = mpsc::channel(QUEUED_MESSAGES);
-        let answer = Box::pin(async move { client.write_file(ReceiverStream::new(queue)).await });
+        let channel = channels.get(&head.address)?;
+        let answer = Box::pin(write_file(channel, ReceiverStream::new(queue)));
         let mut stream = Self::over(parts, answer, 1 + rest.len(), progress_timeout);
         stream.send_part(Part::Header(header(rest, write))).await?;
         Ok(stream)
@@ -141,14 +142,13 @@ pub(crate) async fn write_whole(
     trailer: WriteTrailer,
 ) -> Result<PipelineResult, StoreError> {
     let (head, rest) = chain;
-    let mut client = connect(channels, head)?;
     let parts = [
         Part::Header(header(rest, write)),
         Part::Chunk(data),
         Part::Trailer(trailer.into()),
     ];
     let parts = parts.map(|part| wire::WriteFileRequestPart { part: Some(part) });
-    let answer = client.write_file(stream::iter(parts));
+    let answer = write_file(channels.get(&head.address)?, stream::iter(parts));
     result_within(answer, answer_limit(1 + rest.len(), trailer.size)).await
 }
 
@@ -174,7 +174,8 @@ pub(crate) async fn copy_file(
     };
     // The source, and the bytes twice: they are sent before they are synced.
     let limit = answer_limit(1 + targets.len(), file.size.saturating_mul(2));
-    result_within(client.copy_file(request), limit).await
+    let answer = async move { Ok(client.copy_file(request).await?.into_inner()) };
+    result_within(answer, limit).await
 }
 
 pub(super) fn connect(
@@ -209,7 +210,7 @@ async fn result_within(
 ) -> Result<PipelineResult, StoreError> {
     let answer = tokio::time::timeout(limit, answer).await;
     let answer = answer.map_err(|_| silent(limit))?;
-    Ok(PipelineResult::try_from(answer?.into_inner())?)
+    Ok(PipelineResult::try_from(answer?)?)
 }
 
 pub(super) fn silent(limit: Duration) -> StoreError {

@@ -6,18 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use richardstore_proto::wire::data_node_client::DataNodeClient;
 use richardstore_proto::wire::{self, write_file_request_part::Part};
 use richardstore_proto::{
     DataNodeInfo, ErrorCode, MAX_WHOLE_BYTES, NodeFailure, NodeId, PipelineResult, StoreError,
     WriteTrailer,
 };
+use richardstore_runtime::in_place::write_file;
 use richardstore_runtime::{Channels, answer_limit, progress_limit};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::transport::Channel;
 
 use super::header::WriteHeader;
 
@@ -126,11 +125,7 @@ impl PipelineSender {
             }
         };
         let (parts, queue) = mpsc::channel(QUEUED_PARTS);
-        let mut client = client(channel);
-        let answer = tokio::spawn(async move {
-            let answer = client.write_file(ReceiverStream::new(queue)).await;
-            answer.map(tonic::Response::into_inner)
-        });
+        let answer = tokio::spawn(write_file(channel, ReceiverStream::new(queue)));
         let sending = State::Sending {
             parts,
             answer: AbortOnDropHandle::new(answer),
@@ -181,10 +176,6 @@ impl PipelineSender {
     }
 }
 
-fn client(channel: Channel) -> DataNodeClient<Channel> {
-    DataNodeClient::new(channel).max_decoding_message_size(wire::MAX_MESSAGE_BYTES)
-}
-
 /// Sends a write that is there as a whole, and waits for the answer.
 async fn whole(
     channels: &Channels,
@@ -192,9 +183,9 @@ async fn whole(
     parts: Vec<wire::WriteFileRequestPart>,
     limit: Duration,
 ) -> Result<PipelineResult, StoreError> {
-    let mut client = client(channels.get(address)?);
-    match timeout(limit, client.write_file(stream::iter(parts))).await {
-        Ok(Ok(result)) => Ok(PipelineResult::try_from(result.into_inner())?),
+    let writing = write_file(channels.get(address)?, stream::iter(parts));
+    match timeout(limit, writing).await {
+        Ok(Ok(result)) => Ok(PipelineResult::try_from(result)?),
         Ok(Err(status)) => Err(status.into()),
         Err(_) => Err(silent(limit)),
     }
