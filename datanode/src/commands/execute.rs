@@ -11,16 +11,13 @@ use richardstore_proto::{
 use richardstore_store::QuarantineOutcome;
 use tokio::sync::{Notify, Semaphore};
 
+use super::lanes::CopyLanes;
 use super::ledger::CommandLedger;
 use crate::copy::{Copy, copy};
 use crate::memory::not_remembered;
 use crate::node::Node;
 use crate::pipeline::offload_failed;
 
-/// Lanes for copies: as many small files at once, since these wait for syncs, which they share.
-const COPY_LANES: u32 = 32;
-/// A file takes one lane for each of so many bytes, a quarter of all at most: a few large ones fill a disk.
-const BYTES_A_LANE: u64 = 128 << 10;
 /// Deletes that are carried out before it is told how they ended.
 const DELETES_A_STAGE: usize = 256;
 /// Deletes at once: those that wait for the disk at the same time share its syncs.
@@ -30,7 +27,7 @@ const DELETE_LANES: usize = 16;
 pub(crate) struct Commands {
     ledger: Mutex<CommandLedger>,
     ended: Notify,
-    copying: Semaphore,
+    copying: CopyLanes,
     // One stage of deletes at a time: more would only compete for the same disk with uploads.
     deleting: Semaphore,
     // Each reads its replica whole; one at a time leaves the disk to readers.
@@ -42,7 +39,7 @@ impl Default for Commands {
         Self {
             ledger: Mutex::default(),
             ended: Notify::new(),
-            copying: Semaphore::new(COPY_LANES as usize),
+            copying: CopyLanes::default(),
             deleting: Semaphore::new(1),
             quarantining: Semaphore::new(1),
         }
@@ -231,12 +228,11 @@ async fn replicate(
     targets: Vec<DataNodeInfo>,
 ) {
     let stopping = node.tasks.stopping();
-    let turn = tokio::select! {
+    let _turn = tokio::select! {
         biased;
         () = stopping.cancelled() => return,
-        turn = commands.copying.acquire_many(lanes(file.size, node.uploads.any())) => turn,
+        turn = commands.copying.take(file.size, node.uploads.any()) => turn,
     };
-    let _turn = turn.expect("the semaphore is never closed");
     let request = Copy {
         hash: file.hash,
         generation: file.generation,
@@ -251,17 +247,6 @@ async fn replicate(
     commands.finish([(id, result.and_then(whole))]);
 }
 
-/// Lanes of a file. While somebody uploads each takes four times as many, so that a quarter is copied at once: who uploads waits
-/// for the same disk, and a file that is short of a replica for a little longer does not.
-fn lanes(size: u64, beside_uploads: bool) -> u32 {
-    let lanes = size.div_ceil(BYTES_A_LANE);
-    let lanes = u32::try_from(lanes).map_or(COPY_LANES / 4, |lanes| lanes.clamp(1, COPY_LANES / 4));
-    match beside_uploads {
-        true => lanes * 4,
-        false => lanes,
-    }
-}
-
 /// A copy that not all targets have is not done. Those that have it report it themselves.
 fn whole(result: richardstore_proto::PipelineResult) -> Result<(), StoreError> {
     match result.failed.into_iter().next() {
@@ -274,29 +259,5 @@ fn whole(result: richardstore_proto::PipelineResult) -> Result<(), StoreError> {
             failure.code,
             format!("datanode {}: {}", failure.node_id, failure.message),
         )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn i11_four_large_files_are_copied_at_once_or_as_many_small_ones_as_there_are_lanes() {
-        for small in [0, 1, 4 << 10, BYTES_A_LANE] {
-            assert_eq!(lanes(small, false), 1, "{small}");
-        }
-        for large in [1 << 20, 64 << 20, u64::MAX] {
-            assert_eq!(lanes(large, false) * 4, COPY_LANES, "{large}");
-        }
-        assert_eq!(lanes(BYTES_A_LANE + 1, false), 2);
-    }
-
-    #[test]
-    fn beside_uploads_a_quarter_of_that_and_never_nothing() {
-        for size in [0, 4 << 10, 1 << 20, u64::MAX] {
-            assert_eq!(lanes(size, true), lanes(size, false) * 4);
-            assert!(lanes(size, true) <= COPY_LANES);
-        }
     }
 }

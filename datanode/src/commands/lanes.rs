@@ -1,0 +1,97 @@
+//! [`CopyLanes`]: how many copies a datanode makes at once.
+//!
+//! Small files have lanes of their own: a large one whose target hangs holds its lanes until that is noticed, and who waits for
+//! lanes waits in line.
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Lanes of each kind. As many small files at once, since these wait for syncs, which they share.
+const LANES: u32 = 32;
+/// A file takes one lane for each of so many bytes, a quarter of all at most: a few large ones fill a disk.
+const BYTES_A_LANE: u64 = 128 << 10;
+/// While somebody uploads, a file takes so many times the lanes: who uploads waits for the same disk and processors, and a file
+/// that is short of a replica for a little longer does not.
+const STEP_BACK: u32 = 8;
+
+/// The lanes of one datanode.
+pub(super) struct CopyLanes {
+    // Files that take one lane.
+    small: Semaphore,
+    large: Semaphore,
+}
+
+impl Default for CopyLanes {
+    fn default() -> Self {
+        Self {
+            small: Semaphore::new(LANES as usize),
+            large: Semaphore::new(LANES as usize),
+        }
+    }
+}
+
+impl CopyLanes {
+    /// Waits until a file of `size` bytes may be copied. Its lanes are taken until the permit is dropped.
+    pub(super) async fn take(&self, size: u64, beside_uploads: bool) -> SemaphorePermit<'_> {
+        let lanes = match size {
+            0..=BYTES_A_LANE => &self.small,
+            _ => &self.large,
+        };
+        let taken = lanes.acquire_many(wanted(size, beside_uploads)).await;
+        taken.expect("the semaphores are never closed")
+    }
+}
+
+fn wanted(size: u64, beside_uploads: bool) -> u32 {
+    let lanes = size.div_ceil(BYTES_A_LANE);
+    let lanes = u32::try_from(lanes).map_or(LANES / 4, |lanes| lanes.clamp(1, LANES / 4));
+    match beside_uploads {
+        true => (lanes * STEP_BACK).min(LANES),
+        false => lanes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    const SMALL: u64 = BYTES_A_LANE;
+    const LARGE: u64 = 64 << 20;
+
+    /// How many files of `size` are copied at once.
+    fn at_once(lanes: &CopyLanes, size: u64, beside_uploads: bool) -> usize {
+        let mut taken = Vec::new();
+        while let Some(permit) = lanes.take(size, beside_uploads).now_or_never() {
+            taken.push(permit);
+        }
+        taken.len()
+    }
+
+    #[test]
+    fn i11_four_large_files_are_copied_at_once_or_as_many_small_ones_as_there_are_lanes() {
+        let lanes = CopyLanes::default();
+        for small in [0, 1, SMALL] {
+            assert_eq!(at_once(&lanes, small, false), 32, "{small}");
+        }
+        for large in [1 << 20, LARGE, u64::MAX] {
+            assert_eq!(at_once(&lanes, large, false), 4, "{large}");
+        }
+        assert_eq!(at_once(&lanes, SMALL + 1, false), 16);
+    }
+
+    #[test]
+    fn beside_uploads_less_is_copied_at_once_and_never_nothing() {
+        let lanes = CopyLanes::default();
+        for (size, expected) in [(0, 4), (SMALL, 4), (SMALL + 1, 2), (1 << 20, 1), (LARGE, 1)] {
+            assert_eq!(at_once(&lanes, size, true), expected, "{size}");
+        }
+    }
+
+    #[test]
+    fn large_files_whose_targets_hang_hold_up_no_small_one() {
+        let lanes = CopyLanes::default();
+        let hanging = lanes.take(LARGE, true).now_or_never();
+        assert!(hanging.is_some() && lanes.take(LARGE, true).now_or_never().is_none());
+        assert_eq!(at_once(&lanes, SMALL, true), 4);
+    }
+}
