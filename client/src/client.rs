@@ -11,7 +11,7 @@ use richardstore_runtime::{Environment, Tasks};
 
 use crate::error::{ClientError, SourceError};
 use crate::events::{EventBatch, EventPosition};
-use crate::get::{FirstByteTimes, GetOptions, GetStream, LookUps};
+use crate::get::{FirstByteTimes, GetOptions, GetStream, LookUps, WholeReads};
 use crate::namenode::NameNode;
 use crate::put::{Ledger, PutOptions, PutOutcome, WholeWrites};
 use crate::status::{ClusterInfo, FilePage, NodeAdminStatus, NodeStatus, SafeModeStatus};
@@ -43,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) tasks: Tasks,
     pub(crate) ledger: Ledger,
     pub(crate) whole_writes: WholeWrites,
+    pub(crate) whole_reads: WholeReads,
     pub(crate) look_ups: LookUps,
     pub(crate) read_progress_timeout: Duration,
     pub(crate) write_progress_timeout: Duration,
@@ -70,6 +71,7 @@ impl Client {
             shared: Arc::new(Shared {
                 ledger: Ledger::new(&namenode, &tasks),
                 whole_writes: WholeWrites::new(&environment.channels, &tasks),
+                whole_reads: WholeReads::new(&environment.channels, &tasks),
                 look_ups: LookUps::new(&namenode, &tasks),
                 namenode,
                 environment,

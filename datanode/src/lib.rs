@@ -25,6 +25,7 @@ mod pipeline;
 mod prove;
 mod read;
 mod read_ahead;
+mod read_whole;
 mod rebuild;
 mod recent_uploads;
 mod reports;

@@ -89,7 +89,8 @@ fn read_batch(reader: &mut VerifiedReader) -> Result<(Batch, bool), VolumeError>
     Ok((batch, false))
 }
 
-fn noted(node: &Node, hash: ContentHash, error: VolumeError) -> StoreError {
+/// `error` for who reads; damage is also told to the namenode.
+pub(crate) fn noted(node: &Node, hash: ContentHash, error: VolumeError) -> StoreError {
     if error.is_damage() {
         count(&node.metrics.bad_replicas, 1);
         node.bad_replicas.found(hash, error.to_string());

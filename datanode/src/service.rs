@@ -9,13 +9,16 @@ use richardstore_proto::wire::{
     self, WireError, cluster_field, data_node_server::DataNode, hash_field, list_field,
     request_id_field,
 };
-use richardstore_proto::{DataNodeInfo, ErrorCode, Generation, MAX_REPLICATION, StoreError};
+use richardstore_proto::{
+    DataNodeInfo, ErrorCode, Generation, MAX_REPLICATION, StoreError, WantedFiles,
+};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::copy::{Copy, copy};
 use crate::node::Node;
 use crate::pipeline::{offload_failed, receive, receive_whole};
 use crate::read::open_read;
+use crate::read_whole::read_whole;
 
 /// The gRPC face of one datanode.
 pub(crate) struct DataNodeService {
@@ -126,6 +129,15 @@ impl DataNode for DataNodeService {
     ) -> Result<Response<Self::ReadFileStream>, Status> {
         let parts = open_read(&self.node, request.into_inner()).await?;
         Ok(Response::new(Box::pin(parts)))
+    }
+
+    async fn read_files(
+        &self,
+        request: Request<wire::ReadFilesRequest>,
+    ) -> Result<Response<wire::ReadFilesResponse>, Status> {
+        let wanted = WantedFiles::try_from(request.into_inner())?;
+        let reads = read_whole(&self.node, wanted).await?;
+        Ok(Response::new(reads.into()))
     }
 
     async fn copy_file(

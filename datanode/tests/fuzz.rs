@@ -64,6 +64,10 @@ async fn call_all(node: &TestNode, messages: &[Vec<u8>]) {
             let answer = timeout(LIMIT, client.read_file(request)).await;
             drop(answer.expect("an answer"));
         }
+        if let Ok(request) = wire::ReadFilesRequest::decode(&bytes[..]) {
+            let answer = timeout(LIMIT, client.read_files(request)).await;
+            drop(answer.expect("an answer"));
+        }
         if let Ok(request) = wire::WriteFilesRequest::decode(&bytes[..]) {
             let answer = timeout(LIMIT, client.write_files(request)).await;
             if let Ok(answer) = answer.expect("an answer") {

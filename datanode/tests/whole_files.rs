@@ -11,7 +11,7 @@ use std::pin::Pin;
 use common::fake_namenode::{CLUSTER, FakeNamenode};
 use common::node::TestNode;
 use common::until;
-use common::writes::{client, connect, content, trailer_of};
+use common::writes::{client, connect, content, put, trailer_of};
 use futures_util::Stream;
 use richardstore_datanode::Datanode;
 use richardstore_proto::wire;
@@ -19,7 +19,7 @@ use richardstore_proto::wire::data_node_client::DataNodeClient;
 use richardstore_proto::wire::data_node_server::{DataNode, DataNodeServer};
 use richardstore_proto::{
     ClusterId, ContentHash, DataNodeInfo, ErrorCode, Generation, MAX_WHOLE_BYTES, StoreError,
-    WholeFile, WholeFiles, WholeResults,
+    WantedFile, WantedFiles, WholeFile, WholeFiles, WholeReads, WholeResults,
 };
 use richardstore_runtime::{Environment, bind, grpc_server, serve_grpc};
 use tokio_util::sync::CancellationToken;
@@ -166,6 +166,65 @@ async fn i11_files_over_the_limit_are_refused_and_where_there_is_room_they_are_t
     }
 }
 
+#[tokio::test]
+async fn i05_of_files_that_are_wanted_together_the_damaged_one_fails_alone() {
+    let namenode = FakeNamenode::start().await;
+    let node = TestNode::start(&namenode).await;
+    let contents = [1, 4096, 300, MAX_WHOLE_BYTES].map(|length| content(2, length));
+    let files: Vec<WholeFile> = (1..)
+        .zip(&contents)
+        .map(|(generation, bytes)| file(generation, bytes))
+        .collect();
+    let WholeResults(results) = write(&node, Vec::new(), &files).await.unwrap();
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    let large = content(3, MAX_WHOLE_BYTES + 1);
+    put(&node, 9, &large).await;
+    let damaged = node.replica_file(&files[1].trailer.hash).unwrap();
+    let mut bytes = fs::read(&damaged).unwrap();
+    bytes[77] ^= 1;
+    fs::write(&damaged, bytes).unwrap();
+
+    let absent = ContentHash::MIN;
+    let mut wanted: Vec<_> = files.iter().map(|file| file.trailer.hash).collect();
+    wanted.extend([absent, trailer_of(&large).hash]);
+    let wanted = WantedFiles(
+        wanted
+            .into_iter()
+            .map(|hash| WantedFile {
+                hash,
+                request_id: "test".to_owned(),
+            })
+            .collect(),
+    );
+    let request = wire::ReadFilesRequest::from(wanted);
+    let answer = connect(&node).read_files(request).await.unwrap();
+    let WholeReads(reads) = answer.into_inner().try_into().unwrap();
+    let codes: Vec<_> = reads
+        .iter()
+        .map(|read| read.as_ref().err().map(|error| error.code))
+        .collect();
+    let expected = [
+        None,
+        Some(ErrorCode::Corrupt),
+        None,
+        None,
+        Some(ErrorCode::NotFound),
+        Some(ErrorCode::InvalidArgument),
+    ];
+    assert_eq!(codes, expected);
+    for place in [0, 2, 3] {
+        let read = reads[place].as_ref().unwrap();
+        assert_eq!(read.data, contents[place]);
+        assert_eq!(read.file.hash, files[place].trailer.hash);
+        assert_eq!(read.file.generation, files[place].generation);
+    }
+    let bad = files[1].trailer.hash;
+    until("the namenode hears of the damage", || {
+        namenode.view(node.id(), |view| view.bad_replicas.contains(&bad))
+    })
+    .await;
+}
+
 /// A datanode that knows streams only.
 struct Older(DataNodeClient<Channel>);
 
@@ -196,6 +255,13 @@ impl DataNode for Older {
         &self,
         _: Request<wire::ReadReplicaRequest>,
     ) -> Result<Response<Self::ReadFileStream>, Status> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
+    async fn read_files(
+        &self,
+        _: Request<wire::ReadFilesRequest>,
+    ) -> Result<Response<wire::ReadFilesResponse>, Status> {
         Err(Status::unimplemented("not part of this test"))
     }
 

@@ -13,6 +13,7 @@ mod ids;
 mod node;
 mod report;
 mod whole;
+mod whole_read;
 pub mod wire;
 mod write;
 
@@ -31,5 +32,6 @@ pub use report::{
     ReplicaEntry,
 };
 pub use whole::{MAX_WHOLE_BYTES, MAX_WHOLE_FILES, WholeFile, WholeFiles, WholeResults};
+pub use whole_read::{WantedFile, WantedFiles, WholeRead, WholeReads};
 pub use wire::WireError;
 pub use write::{Allocation, NodeFailure, PipelineResult, WriteTrailer};

@@ -11,6 +11,7 @@ use richardstore_proto::{DataNodeInfo, StoreError};
 use tokio::time::Instant;
 
 use super::replica::{ReplicaRead, WantedRange};
+use super::whole::WholeReads;
 use crate::client::Shared;
 
 /// Replicas that are asked at the same time.
@@ -69,8 +70,11 @@ fn open(shared: &Arc<Shared>, node: DataNodeInfo, wanted: &WantedRange) -> Openi
         let start = Instant::now();
         let channels = &shared.environment.channels;
         let timeout = shared.read_progress_timeout;
-        ReplicaRead::open(channels, node.clone(), wanted, timeout)
-            .await
+        let opened = match WholeReads::take(&wanted) {
+            true => shared.whole_reads.read(node.clone(), wanted, timeout).await,
+            false => ReplicaRead::open(channels, node.clone(), wanted, timeout).await,
+        };
+        opened
             .map(|read| (read, start.elapsed()))
             .map_err(|error| ReplicaFailure { node, error })
     })

@@ -5,6 +5,7 @@ mod hedge;
 mod look_ups;
 mod reader;
 mod replica;
+mod whole;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub(crate) use self::first_byte::FirstByteTimes;
 pub(crate) use self::look_ups::LookUps;
 use self::reader::Reader;
 use self::replica::WantedRange;
+pub(crate) use self::whole::WholeReads;
 use crate::client::Shared;
 use crate::error::ClientError;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use richardstore_proto::wire;
 use richardstore_proto::wire::read_file_response_part::Part;
-use richardstore_proto::{DataNodeInfo, ErrorCode, FileInfo, FileLocations, StoreError};
+use richardstore_proto::{DataNodeInfo, ErrorCode, FileInfo, FileLocations, StoreError, WholeRead};
 use richardstore_runtime::Channels;
 use richardstore_runtime::in_place::read_file;
 
@@ -22,7 +22,8 @@ pub(super) struct WantedRange {
 pub(super) struct ReplicaRead {
     pub(super) node: DataNodeInfo,
     first: Option<Bytes>,
-    stream: tonic::Streaming<wire::ReadFileResponsePart>,
+    /// `None` where the first bytes are all.
+    stream: Option<tonic::Streaming<wire::ReadFileResponsePart>>,
     remaining: u64,
     progress_timeout: Duration,
 }
@@ -58,12 +59,31 @@ impl ReplicaRead {
         let mut read = Self {
             node,
             first: None,
-            stream,
+            stream: Some(stream),
             remaining,
             progress_timeout,
         };
         read.first = read.receive().await?;
         Ok(read)
+    }
+
+    /// A file that `node` sent as a whole.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Corrupt`] where it is another file than was wanted.
+    pub(super) fn of_whole(
+        node: DataNodeInfo,
+        wanted: &WantedRange,
+        read: WholeRead,
+    ) -> Result<Self, StoreError> {
+        check(&read.file, &wanted.file)?;
+        Ok(Self {
+            node,
+            first: (!read.data.is_empty()).then_some(read.data),
+            stream: None,
+            remaining: 0,
+            progress_timeout: Duration::ZERO,
+        })
     }
 
     /// The next bytes; `None` after the last of the range.
@@ -78,10 +98,10 @@ impl ReplicaRead {
     }
 
     async fn receive(&mut self) -> Result<Option<Bytes>, StoreError> {
-        if self.remaining == 0 {
+        let Some(stream) = self.stream.as_mut().filter(|_| self.remaining > 0) else {
             return Ok(None);
-        }
-        let chunk = tokio::time::timeout(self.progress_timeout, next_chunk(&mut self.stream))
+        };
+        let chunk = tokio::time::timeout(self.progress_timeout, next_chunk(stream))
             .await
             .map_err(|_| silent(self.progress_timeout))??;
         self.remaining = self
@@ -122,7 +142,10 @@ fn check_info(
     let Some(Part::Info(info)) = message.and_then(|message| message.part) else {
         return Err(StoreError::new(ErrorCode::Internal, "sent no header"));
     };
-    let found = FileLocations::try_from(info)?.file;
+    check(&FileLocations::try_from(info)?.file, wanted)
+}
+
+fn check(found: &FileInfo, wanted: &FileInfo) -> Result<(), StoreError> {
     if (found.hash, found.size) != (wanted.hash, wanted.size) {
         return Err(StoreError::new(
             ErrorCode::Corrupt,
@@ -135,7 +158,7 @@ fn check_info(
     Ok(())
 }
 
-fn silent(limit: Duration) -> StoreError {
+pub(super) fn silent(limit: Duration) -> StoreError {
     StoreError::new(
         ErrorCode::Unavailable,
         format!("sent nothing for {} ms", limit.as_millis()),

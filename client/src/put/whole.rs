@@ -4,9 +4,6 @@
 //! together one chain for that reason. Another chain waits for none of it, though it may begin at the same node: what is behind
 //! that node may hang.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use bytes::Bytes;
 use futures_util::future::join_all;
 use richardstore_proto::wire;
@@ -14,12 +11,9 @@ use richardstore_proto::{
     ClusterId, DataNodeInfo, ErrorCode, MAX_WHOLE_FILES, NodeId, PipelineResult, StoreError,
     WholeFile, WholeFiles, WholeResults, WriteTrailer,
 };
-use richardstore_runtime::{Channels, JointCalls, Tasks, answer_limit};
+use richardstore_runtime::{Channels, KeyedCalls, Tasks, answer_limit};
 
 use super::pipeline::{WriteDescription, connect, silent, write_whole};
-
-/// Chains that are remembered, as long as not more of them are in use.
-const MOST_CHAINS: usize = 1024;
 
 type Result = std::result::Result<PipelineResult, StoreError>;
 
@@ -39,18 +33,17 @@ type Chain = (ClusterId, Vec<(NodeId, String)>);
 
 /// The small files of one client.
 pub(crate) struct WholeWrites {
-    channels: Channels,
-    tasks: Tasks,
-    chains: Mutex<HashMap<Chain, JointCalls<WholeWrite, Result>>>,
+    calls: KeyedCalls<Chain, WholeWrite, Result>,
 }
 
 impl WholeWrites {
     pub(crate) fn new(channels: &Channels, tasks: &Tasks) -> Self {
-        Self {
-            channels: channels.clone(),
-            tasks: tasks.clone(),
-            chains: Mutex::default(),
-        }
+        let channels = channels.clone();
+        let calls = KeyedCalls::new(tasks, MAX_WHOLE_FILES, move |writes| {
+            let channels = channels.clone();
+            Box::pin(async move { write_together(&channels, writes).await })
+        });
+        Self { calls }
     }
 
     /// Sends a file down its chain. Returns who of the chain has it.
@@ -58,34 +51,16 @@ impl WholeWrites {
     /// # Errors
     /// What the head said, or that it took too long.
     pub(crate) async fn write(&self, write: WholeWrite) -> Result {
-        let calls = self.calls(&write);
-        calls.answer(write).await.unwrap_or_else(|| {
+        let nodes = std::iter::once(&write.head).chain(&write.rest);
+        let nodes = nodes.map(|node| (node.node_id, node.address.clone()));
+        let chain: Chain = (write.write.cluster_id, nodes.collect());
+        let answer = self.calls.answer(chain, write).await;
+        answer.unwrap_or_else(|| {
             Err(StoreError::new(
                 ErrorCode::Unavailable,
                 "the call was cut off",
             ))
         })
-    }
-
-    fn calls(&self, write: &WholeWrite) -> JointCalls<WholeWrite, Result> {
-        let nodes = std::iter::once(&write.head).chain(&write.rest);
-        let nodes = nodes.map(|node| (node.node_id, node.address.clone()));
-        let chain: Chain = (write.write.cluster_id, nodes.collect());
-        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(calls) = chains.get(&chain) {
-            return calls.clone();
-        }
-        if chains.len() >= MOST_CHAINS {
-            chains.retain(|_, calls| !calls.is_idle());
-        }
-        let channels = self.channels.clone();
-        let calls = JointCalls::new(&self.tasks, MAX_WHOLE_FILES, move |writes| {
-            let channels = channels.clone();
-            Box::pin(async move { write_together(&channels, writes).await })
-        });
-        let calls = calls.independent();
-        chains.insert(chain, calls.clone());
-        calls
     }
 }
 

@@ -252,3 +252,52 @@ async fn look_ups_that_share_a_call_each_get_their_own_answer() {
     let last = answers.last().unwrap().as_ref().unwrap_err();
     assert_eq!(last.code(), ErrorCode::NotFound);
 }
+
+#[tokio::test]
+async fn small_files_that_are_wanted_at_once_come_together_and_each_ends_by_itself() {
+    let cluster = FakeCluster::start(2).await;
+    let contents: Vec<_> = (1..=64).map(|count| some_bytes(count * 64)).collect();
+    let hashes: Vec<_> = contents
+        .iter()
+        .map(|bytes| cluster.with_file(bytes))
+        .collect();
+    // One of them is nowhere any more, and one is on the other node only.
+    for node in &cluster.nodes {
+        node.disk().remove(&hashes[7]);
+    }
+    cluster.nodes[0].disk().remove(&hashes[8]);
+    let answers = join_all(hashes.iter().map(|hash| cluster.read(hash))).await;
+    for (place, (answer, bytes)) in answers.iter().zip(&contents).enumerate() {
+        match (place, answer) {
+            (7, answer) => assert!(answer.is_err(), "{answer:?}"),
+            (_, answer) => assert_eq!(answer.as_ref().unwrap(), bytes),
+        }
+    }
+    let sizes = |place: usize| cluster.nodes[place].whole_reads.lock().unwrap().clone();
+    let all: Vec<_> = (0..2).flat_map(sizes).collect();
+    assert!(all.iter().all(|count| *count <= 32));
+    let files: usize = all.iter().sum();
+    assert!(all.len() <= files / 2, "files of each call: {all:?}");
+}
+
+#[tokio::test]
+async fn i05_a_small_file_comes_from_another_replica_whatever_is_wrong_with_the_first() {
+    for fault in [
+        ReadFault::Silent,
+        ReadFault::SaysCorrupt,
+        ReadFault::NotFound,
+        ReadFault::WrongBytes,
+        ReadFault::BreakAfter(1),
+        ReadFault::EndAfter(1),
+        ReadFault::StreamsOnly,
+    ] {
+        let cluster = FakeCluster::start(2).await;
+        let bytes = some_bytes(4096);
+        let hash = cluster.with_file(&bytes);
+        cluster.nodes[0].fail_reads(fault);
+        let read = tokio::time::timeout(PATIENCE, cluster.read(&hash)).await;
+        assert_eq!(read.expect("an answer").unwrap(), bytes, "{fault:?}");
+        let asked = cluster.nodes[1].reads.load(Ordering::SeqCst);
+        assert_eq!(asked == 0, fault == ReadFault::StreamsOnly, "{fault:?}");
+    }
+}

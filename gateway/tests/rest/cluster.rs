@@ -526,6 +526,13 @@ impl DataNode for Roles {
         Ok(Response::new(Box::pin(stream::iter(parts))))
     }
 
+    async fn read_files(
+        &self,
+        _: Request<wire::ReadFilesRequest>,
+    ) -> Answer<wire::ReadFilesResponse> {
+        unused()
+    }
+
     async fn copy_file(&self, _: Request<wire::CopyFileRequest>) -> Answer<wire::WriteFileResult> {
         unused()
     }

@@ -13,7 +13,8 @@ use richardstore_proto::wire::write_file_request_part::Part as WritePart;
 use richardstore_proto::wire::{self, hash_field};
 use richardstore_proto::{
     ContentHash, DataNodeInfo, ErrorCode, FileLocations, Generation, NodeFailure, NodeId,
-    NodeState, PipelineResult, StoreError, WholeFiles, WholeResults, WriteTrailer,
+    NodeState, PipelineResult, StoreError, WantedFiles, WholeFiles, WholeRead, WholeReads,
+    WholeResults, WriteTrailer,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -41,6 +42,8 @@ pub enum ReadFault {
     WrongBytes,
     /// It has no such file.
     NotFound,
+    /// It is of an older version, which knows no small files in one message.
+    StreamsOnly,
 }
 
 /// What goes wrong when this node is written.
@@ -80,6 +83,8 @@ pub struct Node {
     pub copies: AtomicUsize,
     /// Files of each message with whole ones.
     pub whole: Mutex<Vec<usize>>,
+    /// Files of each call that wanted whole ones.
+    pub whole_reads: Mutex<Vec<usize>>,
 }
 
 impl Node {
@@ -103,6 +108,7 @@ impl Node {
             received_bytes: AtomicUsize::new(0),
             copies: AtomicUsize::new(0),
             whole: Mutex::default(),
+            whole_reads: Mutex::default(),
         }
     }
 
@@ -274,6 +280,29 @@ impl Node {
     }
 }
 
+impl Node {
+    /// All of a file, by what a stream would deliver.
+    async fn read_whole(&self, hash: ContentHash) -> Result<WholeRead, Status> {
+        let length = self.disk().get(&hash).map_or(0, Bytes::len) as u64;
+        let request = wire::ReadReplicaRequest {
+            hash: wire::to_bytes(hash.as_bytes()),
+            length,
+            ..Default::default()
+        };
+        let (mut parts, mut file, mut data) = (self.read(request).await?, None, Vec::new());
+        while let Some(part) = futures_util::StreamExt::next(&mut parts).await {
+            match part?.part.unwrap() {
+                ReadPart::Info(info) => file = Some(FileLocations::try_from(info).unwrap().file),
+                ReadPart::Chunk(chunk) => data.extend_from_slice(&chunk),
+            }
+        }
+        Ok(WholeRead {
+            file: file.unwrap(),
+            data: data.into(),
+        })
+    }
+}
+
 type Parts = Pin<Box<dyn Stream<Item = Result<wire::ReadFileResponsePart, Status>> + Send>>;
 
 struct CountOnDrop(Arc<AtomicUsize>);
@@ -325,6 +354,23 @@ impl DataNode for Node {
     ) -> Result<Response<Parts>, Status> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.read(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn read_files(
+        &self,
+        request: Request<wire::ReadFilesRequest>,
+    ) -> Result<Response<wire::ReadFilesResponse>, Status> {
+        if *self.read_fault.lock().unwrap() == ReadFault::StreamsOnly {
+            return Err(Status::unimplemented("not known"));
+        }
+        let wanted = WantedFiles::try_from(request.into_inner())?;
+        self.whole_reads.lock().unwrap().push(wanted.0.len());
+        let mut reads = Vec::new();
+        for file in wanted.0 {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            reads.push(self.read_whole(file.hash).await.map_err(StoreError::from));
+        }
+        Ok(Response::new(WholeReads(reads).into()))
     }
 
     async fn copy_file(
