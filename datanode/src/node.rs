@@ -107,15 +107,29 @@ impl Node {
     /// Room for `count` small writes that arrive together. Where there is some room they are taken, even when it is less than they
     /// fill: refused together, each would come again alone.
     pub(crate) fn admit_writes(&self, count: usize) -> Result<OwnedSemaphorePermit, StoreError> {
-        let room = self.writes.available_permits();
-        let together = self.admit(&self.writes, room.clamp(1, count.max(1)), "writes");
-        // Somebody may have taken of it meanwhile.
-        together.or_else(|_| self.admit_write())
+        self.admit_some(&self.writes, count, "writes")
     }
 
     /// Room for one more read or copy.
     pub(crate) fn admit_read(&self) -> Result<OwnedSemaphorePermit, StoreError> {
         self.admit(&self.reads, 1, "reads")
+    }
+
+    /// Room for `count` reads that are wanted together, as [`Node::admit_writes`].
+    pub(crate) fn admit_reads(&self, count: usize) -> Result<OwnedSemaphorePermit, StoreError> {
+        self.admit_some(&self.reads, count, "reads")
+    }
+
+    fn admit_some(
+        &self,
+        room: &Arc<Semaphore>,
+        count: usize,
+        what: &str,
+    ) -> Result<OwnedSemaphorePermit, StoreError> {
+        let some = room.available_permits().clamp(1, count.max(1));
+        // Somebody may take of it meanwhile.
+        self.admit(room, some, what)
+            .or_else(|_| self.admit(room, 1, what))
     }
 
     fn admit(

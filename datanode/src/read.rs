@@ -22,7 +22,7 @@ use crate::read_ahead::{Batch, ReadAhead};
 
 /// Chunks between the disk and the socket.
 const QUEUED_PARTS: usize = 2;
-/// An answer of so many bytes leaves at once, as one frame: it needs no place that a slow reader could hold, no more than any
+/// An answer of so many bytes leaves at once: it needs no place that a slow reader could hold, no more than any
 /// other answer does.
 const AT_ONCE_BYTES: usize = 64 << 10;
 /// A reader that takes nothing for this long is cut, since it holds one of a limited number of places.

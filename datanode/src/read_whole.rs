@@ -3,13 +3,15 @@
 //! Each has its own end: one that is damaged or absent says nothing of the others.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use richardstore_proto::{
-    ErrorCode, FileInfo, MAX_WHOLE_BYTES, StoreError, WantedFile, WantedFiles, WholeRead,
+    ErrorCode, FileInfo, MAX_WANTED_BYTES, StoreError, WantedFile, WantedFiles, WholeRead,
     WholeReads,
 };
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::metrics::count;
 use crate::node::Node;
@@ -17,8 +19,10 @@ use crate::pipeline::offload_failed;
 use crate::read_ahead::noted;
 use crate::volume::{Volume, VolumeError};
 
-/// Files of one message that are read at the same time, where more wait for the disk. In memory are all of them.
-const MOST_LANES: usize = 8;
+/// Files of one message that are read at the same time, where more wait for the disk.
+const MOST_LANES: usize = 4;
+/// A file that takes longer is answered for as if it could not be read: the others are not to wait for it.
+const LANE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Reads the files of `wanted`.
 ///
@@ -28,26 +32,39 @@ pub(crate) async fn read_whole(
     node: &Arc<Node>,
     wanted: WantedFiles,
 ) -> Result<WholeReads, StoreError> {
-    let _room = node.admit_read()?;
+    let lanes = wanted.0.chunks(wanted.0.len().div_ceil(MOST_LANES));
+    let room = Arc::new(node.admit_reads(lanes.len())?);
     for file in &wanted.0 {
         tracing::debug!(id = file.request_id, hash = %file.hash, "a read begins");
     }
-    let lanes = wanted.0.chunks(wanted.0.len().div_ceil(MOST_LANES));
-    let reads = join_all(lanes.map(|files| read_lane(node, files.to_vec()))).await;
-    let reads = WholeReads(reads.into_iter().flatten().collect());
+    let reads = lanes.map(|files| read_lane(node, files.to_vec(), room.clone()));
+    let reads = join_all(reads).await.into_iter().flatten();
+    let reads = WholeReads(reads.collect());
     let sent = reads.0.iter().flatten().map(|read| read.data.len()).sum();
     count(&node.metrics.sent_bytes, sent);
     Ok(reads)
 }
 
-/// Reads files one after the other, in one step.
-async fn read_lane(node: &Arc<Node>, files: Vec<WantedFile>) -> Vec<Result<WholeRead, StoreError>> {
+/// Reads files one after the other, in one step. It has its room until it has ended, whoever still waits for it.
+async fn read_lane(
+    node: &Arc<Node>,
+    files: Vec<WantedFile>,
+    room: Arc<OwnedSemaphorePermit>,
+) -> Vec<Result<WholeRead, StoreError>> {
     let volume = node.volume.clone();
     let hashes: Vec<_> = files.iter().map(|file| file.hash).collect();
-    let work = move || hashes.iter().map(|hash| read(&volume, hash)).collect();
-    let reads: Vec<_> = match node.environment.offload.run(work).await {
-        Ok(reads) => reads,
-        Err(error) => return vec![Err(offload_failed(error)); files.len()],
+    let work = move || {
+        let _room = room;
+        hashes.iter().map(|hash| read(&volume, hash)).collect()
+    };
+    let reads = tokio::time::timeout(LANE_LIMIT, node.environment.offload.run(work));
+    let reads: Vec<_> = match reads.await {
+        Ok(Ok(reads)) => reads,
+        Ok(Err(error)) => return vec![Err(offload_failed(error)); files.len()],
+        Err(_) => {
+            let message = format!("the disk took longer than {} s", LANE_LIMIT.as_secs());
+            return vec![Err(StoreError::new(ErrorCode::Unavailable, message)); files.len()];
+        }
     };
     let ends = reads
         .into_iter()
@@ -56,7 +73,7 @@ async fn read_lane(node: &Arc<Node>, files: Vec<WantedFile>) -> Vec<Result<Whole
             Ok(Some(read)) => Ok(read),
             Ok(None) => Err(StoreError::new(
                 ErrorCode::InvalidArgument,
-                format!("{} has more than {MAX_WHOLE_BYTES} bytes", file.hash),
+                format!("{} has more than {MAX_WANTED_BYTES} bytes", file.hash),
             )),
             Err(error) => Err(noted(node, file.hash, error)),
         });
@@ -69,7 +86,7 @@ fn read(
     hash: &richardstore_proto::ContentHash,
 ) -> Result<Option<WholeRead>, VolumeError> {
     let mut reader = volume.read(hash, 0, None)?;
-    if reader.size() > MAX_WHOLE_BYTES as u64 {
+    if reader.size() > MAX_WANTED_BYTES as u64 {
         return Ok(None);
     }
     let mut data = Bytes::new();

@@ -18,8 +18,8 @@ use richardstore_proto::wire;
 use richardstore_proto::wire::data_node_client::DataNodeClient;
 use richardstore_proto::wire::data_node_server::{DataNode, DataNodeServer};
 use richardstore_proto::{
-    ClusterId, ContentHash, DataNodeInfo, ErrorCode, Generation, MAX_WHOLE_BYTES, StoreError,
-    WantedFile, WantedFiles, WholeFile, WholeFiles, WholeReads, WholeResults,
+    ClusterId, ContentHash, DataNodeInfo, ErrorCode, Generation, MAX_WANTED_BYTES, MAX_WHOLE_BYTES,
+    StoreError, WantedFile, WantedFiles, WholeFile, WholeFiles, WholeReads, WholeResults,
 };
 use richardstore_runtime::{Environment, bind, grpc_server, serve_grpc};
 use tokio_util::sync::CancellationToken;
@@ -170,14 +170,14 @@ async fn i11_files_over_the_limit_are_refused_and_where_there_is_room_they_are_t
 async fn i05_of_files_that_are_wanted_together_the_damaged_one_fails_alone() {
     let namenode = FakeNamenode::start().await;
     let node = TestNode::start(&namenode).await;
-    let contents = [1, 4096, 300, MAX_WHOLE_BYTES].map(|length| content(2, length));
+    let contents = [1, 4096, 300, MAX_WANTED_BYTES].map(|length| content(2, length));
     let files: Vec<WholeFile> = (1..)
         .zip(&contents)
         .map(|(generation, bytes)| file(generation, bytes))
         .collect();
     let WholeResults(results) = write(&node, Vec::new(), &files).await.unwrap();
     assert!(results.iter().all(Result::is_ok), "{results:?}");
-    let large = content(3, MAX_WHOLE_BYTES + 1);
+    let large = content(3, MAX_WANTED_BYTES + 1);
     put(&node, 9, &large).await;
     let damaged = node.replica_file(&files[1].trailer.hash).unwrap();
     let mut bytes = fs::read(&damaged).unwrap();

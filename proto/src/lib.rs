@@ -32,6 +32,8 @@ pub use report::{
     ReplicaEntry,
 };
 pub use whole::{MAX_WHOLE_BYTES, MAX_WHOLE_FILES, WholeFile, WholeFiles, WholeResults};
-pub use whole_read::{WantedFile, WantedFiles, WholeRead, WholeReads};
+pub use whole_read::{
+    MAX_WANTED_BYTES, MAX_WANTED_FILES, WantedFile, WantedFiles, WholeRead, WholeReads,
+};
 pub use wire::WireError;
 pub use write::{Allocation, NodeFailure, PipelineResult, WriteTrailer};

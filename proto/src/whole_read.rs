@@ -3,9 +3,14 @@
 use bytes::Bytes;
 
 use crate::wire::{self, WireError, hash_field, list_field, request_id_field, to_bytes};
-use crate::{ContentHash, ErrorCode, FileInfo, MAX_WHOLE_BYTES, MAX_WHOLE_FILES, StoreError};
+use crate::{ContentHash, ErrorCode, FileInfo, StoreError};
 
-/// A file of at most [`MAX_WHOLE_BYTES`].
+/// Bytes of a file that may be wanted together with others. For a larger one the call is what costs least.
+pub const MAX_WANTED_BYTES: usize = 8 << 10;
+/// Files of one message. An answer is kept until its reader has taken it, so it is not to be long (I11).
+pub const MAX_WANTED_FILES: usize = 16;
+
+/// A file of at most [`MAX_WANTED_BYTES`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedFile {
     /// Its name.
@@ -14,7 +19,7 @@ pub struct WantedFile {
     pub request_id: String,
 }
 
-/// At least one, at most [`MAX_WHOLE_FILES`].
+/// At least one, at most [`MAX_WANTED_FILES`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedFiles(pub Vec<WantedFile>);
 
@@ -56,7 +61,7 @@ impl TryFrom<wire::ReadFilesRequest> for WantedFiles {
                 request_id: request_id_field(file.request_id),
             })
         };
-        list_field("files", request.files, MAX_WHOLE_FILES, one).map(Self)
+        list_field("files", request.files, MAX_WANTED_FILES, one).map(Self)
     }
 }
 
@@ -84,26 +89,29 @@ impl TryFrom<wire::ReadFilesResponse> for WholeReads {
     type Error = WireError;
 
     fn try_from(response: wire::ReadFilesResponse) -> Result<Self, WireError> {
-        list_field("files", response.files, MAX_WHOLE_FILES, read).map(Self)
+        // An answer that means nothing says nothing of the others.
+        let one = |result| Ok::<_, WireError>(read(result));
+        list_field("files", response.files, MAX_WANTED_FILES, one).map(Self)
     }
 }
 
-fn read(result: wire::ReadFileResult) -> Result<Result<WholeRead, StoreError>, WireError> {
+fn read(result: wire::ReadFileResult) -> Result<WholeRead, StoreError> {
     let Some(file) = result.file else {
         let code = ErrorCode::from_number(result.error_code);
-        return Ok(Err(StoreError::new(code, result.error)));
+        return Err(StoreError::new(code, result.error));
     };
     let file = FileInfo::try_from(file)?;
-    if result.data.len() > MAX_WHOLE_BYTES {
-        return Err(WireError::Limit("data"));
+    if result.data.len() > MAX_WANTED_BYTES {
+        return Err(WireError::Limit("data").into());
     }
     if result.data.len() as u64 != file.size {
-        return Err(WireError::Value("data"));
+        return Err(WireError::Value("data").into());
     }
-    Ok(Ok(WholeRead {
+    Ok(WholeRead {
         file,
-        data: result.data,
-    }))
+        // The message would be kept as long as one of its files.
+        data: Bytes::copy_from_slice(&result.data),
+    })
 }
 
 #[cfg(test)]
@@ -148,16 +156,17 @@ mod tests {
 
     #[test]
     fn i11_a_message_holds_no_more_than_it_may() {
-        let many = wire::ReadFilesRequest::from(wanted(MAX_WHOLE_FILES + 1));
+        let many = wire::ReadFilesRequest::from(wanted(MAX_WANTED_FILES + 1));
         assert_eq!(WantedFiles::try_from(many), Err(WireError::Limit("files")));
         let none = wire::ReadFilesRequest::from(wanted(0));
         assert_eq!(
             WantedFiles::try_from(none),
             Err(WireError::Missing("files"))
         );
-        let large = WholeReads(vec![Ok(whole(MAX_WHOLE_BYTES + 1))]);
-        assert_eq!(over_the_wire(large), Err(WireError::Limit("data")));
-        let full = WholeReads(vec![Ok(whole(MAX_WHOLE_BYTES)); MAX_WHOLE_FILES]);
+        let large = WholeReads(vec![Ok(whole(MAX_WANTED_BYTES + 1))]);
+        let WholeReads(read) = over_the_wire(large).unwrap();
+        assert_eq!(read, [Err(WireError::Limit("data").into())]);
+        let full = WholeReads(vec![Ok(whole(MAX_WANTED_BYTES)); MAX_WANTED_FILES]);
         let message = wire::ReadFilesResponse::from(full);
         assert!(prost::Message::encoded_len(&message) < wire::MAX_MESSAGE_BYTES);
     }
@@ -166,7 +175,8 @@ mod tests {
     fn i05_a_file_with_fewer_bytes_than_it_has_is_no_answer() {
         let mut short = whole(3);
         short.data.truncate(2);
-        let reads = WholeReads(vec![Ok(short)]);
-        assert_eq!(over_the_wire(reads), Err(WireError::Value("data")));
+        let reads = WholeReads(vec![Ok(short), Ok(whole(3))]);
+        let WholeReads(read) = over_the_wire(reads).unwrap();
+        assert_eq!(read, [Err(WireError::Value("data").into()), Ok(whole(3))]);
     }
 }

@@ -37,7 +37,11 @@ pub(super) async fn open_first(
     let delay = shared.first_byte_times.hedge_delay();
     let mut waiting = candidates.clone().into_iter();
     let mut asked: FuturesUnordered<Opening> = FuturesUnordered::new();
-    asked.extend(waiting.next().map(|node| open(shared, node, wanted)));
+    let together = failures.is_empty() && WholeReads::take(wanted);
+    asked.extend(waiting.next().map(|node| match together {
+        true => open_together(shared, node, wanted),
+        false => open(shared, node, wanted),
+    }));
     loop {
         let may_hedge = asked.len() < MAX_ASKED && waiting.len() > 0;
         let answer = tokio::select! {
@@ -67,15 +71,33 @@ fn open(shared: &Arc<Shared>, node: DataNodeInfo, wanted: &WantedRange) -> Openi
     let shared = shared.clone();
     let wanted = wanted.clone();
     Box::pin(async move {
-        let start = Instant::now();
         let channels = &shared.environment.channels;
         let timeout = shared.read_progress_timeout;
-        let opened = match WholeReads::take(&wanted) {
-            true => shared.whole_reads.read(node.clone(), wanted, timeout).await,
-            false => ReplicaRead::open(channels, node.clone(), wanted, timeout).await,
-        };
-        opened
-            .map(|read| (read, start.elapsed()))
-            .map_err(|error| ReplicaFailure { node, error })
+        timed(
+            node.clone(),
+            ReplicaRead::open(channels, node, wanted, timeout),
+        )
+        .await
     })
+}
+
+/// The same with others, of a small file.
+fn open_together(shared: &Arc<Shared>, node: DataNodeInfo, wanted: &WantedRange) -> Opening {
+    let shared = shared.clone();
+    let wanted = wanted.clone();
+    Box::pin(async move {
+        let timeout = shared.read_progress_timeout;
+        timed(node.clone(), shared.whole_reads.read(node, wanted, timeout)).await
+    })
+}
+
+async fn timed(
+    node: DataNodeInfo,
+    opening: impl Future<Output = Result<ReplicaRead, StoreError>>,
+) -> Result<(ReplicaRead, Duration), ReplicaFailure> {
+    let start = Instant::now();
+    match opening.await {
+        Ok(read) => Ok((read, start.elapsed())),
+        Err(error) => Err(ReplicaFailure { node, error }),
+    }
 }

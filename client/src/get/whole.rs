@@ -1,7 +1,8 @@
 //! [`WholeReads`]: small files of all downloads of one client, several in a call.
 //!
-//! What is wanted from one datanode while a call to it is under way goes together in the next one. Each has its own end, and
-//! one that is silent is hedged like any other read.
+//! What is wanted from one datanode while a call to it is under way goes together in the next one. Each has its own result, but
+//! not its own time: so only the first try of a read goes this way, and what is asked after it, as a hedge or after a failure,
+//! goes alone.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use futures_util::future::join_all;
 use richardstore_proto::wire;
 use richardstore_proto::wire::data_node_client::DataNodeClient;
 use richardstore_proto::{
-    DataNodeInfo, ErrorCode, MAX_WHOLE_BYTES, MAX_WHOLE_FILES, NodeId, StoreError, WantedFile,
+    DataNodeInfo, ErrorCode, MAX_WANTED_BYTES, MAX_WANTED_FILES, NodeId, StoreError, WantedFile,
     WantedFiles, WholeReads as Answers,
 };
 use richardstore_runtime::{Channels, KeyedCalls, Tasks};
@@ -34,7 +35,7 @@ pub(crate) struct WholeReads {
 impl WholeReads {
     pub(crate) fn new(channels: &Channels, tasks: &Tasks) -> Self {
         let channels = channels.clone();
-        let calls = KeyedCalls::new(tasks, MAX_WHOLE_FILES, move |wishes| {
+        let calls = KeyedCalls::new(tasks, MAX_WANTED_FILES, move |wishes| {
             let channels = channels.clone();
             Box::pin(async move { read_together(&channels, wishes).await })
         });
@@ -44,7 +45,7 @@ impl WholeReads {
     /// Whether `wanted` is all of a file that is small enough.
     pub(super) fn take(wanted: &WantedRange) -> bool {
         (wanted.offset, wanted.end) == (0, wanted.file.size)
-            && wanted.file.size <= MAX_WHOLE_BYTES as u64
+            && wanted.file.size <= MAX_WANTED_BYTES as u64
     }
 
     /// Reads all of the file from `node`.

@@ -256,7 +256,7 @@ async fn look_ups_that_share_a_call_each_get_their_own_answer() {
 #[tokio::test]
 async fn small_files_that_are_wanted_at_once_come_together_and_each_ends_by_itself() {
     let cluster = FakeCluster::start(2).await;
-    let contents: Vec<_> = (1..=64).map(|count| some_bytes(count * 64)).collect();
+    let contents: Vec<_> = (1..=64).map(|count| some_bytes(count * 100)).collect();
     let hashes: Vec<_> = contents
         .iter()
         .map(|bytes| cluster.with_file(bytes))
@@ -275,7 +275,7 @@ async fn small_files_that_are_wanted_at_once_come_together_and_each_ends_by_itse
     }
     let sizes = |place: usize| cluster.nodes[place].whole_reads.lock().unwrap().clone();
     let all: Vec<_> = (0..2).flat_map(sizes).collect();
-    assert!(all.iter().all(|count| *count <= 32));
+    assert!(all.iter().all(|count| *count <= 16));
     let files: usize = all.iter().sum();
     assert!(all.len() <= files / 2, "files of each call: {all:?}");
 }
@@ -297,7 +297,10 @@ async fn i05_a_small_file_comes_from_another_replica_whatever_is_wrong_with_the_
         cluster.nodes[0].fail_reads(fault);
         let read = tokio::time::timeout(PATIENCE, cluster.read(&hash)).await;
         assert_eq!(read.expect("an answer").unwrap(), bytes, "{fault:?}");
-        let asked = cluster.nodes[1].reads.load(Ordering::SeqCst);
-        assert_eq!(asked == 0, fault == ReadFault::StreamsOnly, "{fault:?}");
+        let asked = |place: usize| cluster.nodes[place].reads.load(Ordering::SeqCst);
+        match fault {
+            ReadFault::StreamsOnly => assert!(asked(0) > 0),
+            _ => assert!(asked(1) > 0, "{fault:?}"),
+        }
     }
 }

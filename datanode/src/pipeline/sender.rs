@@ -22,7 +22,7 @@ use super::header::WriteHeader;
 
 /// Messages between here and the socket. With chunks of 256 KiB this is the most that waits for a slow node.
 const QUEUED_PARTS: usize = 4;
-/// The beginning of a write is held back up to here: what ends before it is sent as a whole, by one frame and without a task
+/// The beginning of a write is held back up to here: what ends before it is sent as a whole, without a task
 /// of its own.
 const HELD_BYTES: usize = MAX_WHOLE_BYTES;
 const HELD_PARTS: usize = 16;
@@ -39,7 +39,7 @@ pub(crate) struct PipelineSender {
 }
 
 enum State {
-    /// Not opened yet: a write that ends soon goes as a whole, in one frame.
+    /// Not opened yet: a write that ends soon goes as a whole.
     Held(Held),
     Sending {
         parts: mpsc::Sender<wire::WriteFileRequestPart>,

@@ -29,7 +29,7 @@ pub(super) fn requests<T>(body: tonic::body::Body) -> Streaming<T>
 where
     T: prost::Message + Default + 'static,
 {
-    let (body, decoder) = unframed(body);
+    let (body, decoder) = unframed(body, Direction::Request);
     Streaming::new_request(decoder, body, None, None)
 }
 
@@ -38,7 +38,7 @@ pub(super) fn answers<T>(body: tonic::body::Body, status: StatusCode) -> Streami
 where
     T: prost::Message + Default + 'static,
 {
-    let (body, decoder) = unframed(body);
+    let (body, decoder) = unframed(body, Direction::Answer);
     Streaming::new_response(decoder, body, status, None, None)
 }
 
@@ -47,17 +47,25 @@ pub(super) fn no_answers<T>(body: tonic::body::Body) -> Streaming<T>
 where
     T: prost::Message + Default + 'static,
 {
-    let (body, decoder) = unframed(body);
+    let (body, decoder) = unframed(body, Direction::Answer);
     Streaming::new_empty(decoder, body)
 }
 
 /// Messages that were decoded and whose stand-in is on its way: one at a time, as [`Streaming`] reads.
 type Beside<T> = Arc<Mutex<VecDeque<T>>>;
 
-fn unframed<T>(body: tonic::body::Body) -> (Unframed<T>, TakeBeside<T>) {
+/// Only an answer says in its trailers how it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Request,
+    Answer,
+}
+
+fn unframed<T>(body: tonic::body::Body, direction: Direction) -> (Unframed<T>, TakeBeside<T>) {
     let beside = Beside::default();
     let unframed = Unframed {
         body,
+        direction,
         segments: Segments::default(),
         wanted: None,
         beside: beside.clone(),
@@ -67,6 +75,7 @@ fn unframed<T>(body: tonic::body::Body) -> (Unframed<T>, TakeBeside<T>) {
 
 struct Unframed<T> {
     body: tonic::body::Body,
+    direction: Direction,
     segments: Segments,
     /// Length of the message whose header was read.
     wanted: Option<usize>,
@@ -95,6 +104,15 @@ impl<T: prost::Message + Default> Unframed<T> {
 
     fn is_within_a_message(&self) -> bool {
         self.wanted.is_some() || self.segments.has_remaining()
+    }
+
+    /// Whether `trailers` tell why the stream stopped within a message. That all went well does not. [`Status`] is not asked:
+    /// it panics over details that are no base64.
+    fn says_why(&self, trailers: &Frame<Bytes>) -> bool {
+        let code = trailers
+            .trailers_ref()
+            .and_then(|all| all.get(Status::GRPC_STATUS));
+        self.direction == Direction::Answer && code.is_some_and(|code| code != "0")
     }
 }
 
@@ -138,15 +156,10 @@ impl<T: prost::Message + Default> Body for Unframed<T> {
             };
             match frame.into_data() {
                 Ok(piece) => this.segments.push(piece),
-                // A sender that says why it stopped is believed; that all went well within a message is not.
-                Err(trailers) => {
-                    let said = trailers.trailers_ref().and_then(Status::from_header_map);
-                    let well = said.is_none_or(|status| status.code() == tonic::Code::Ok);
-                    if well && this.is_within_a_message() {
-                        return Poll::Ready(Some(Err(broken_off())));
-                    }
-                    return Poll::Ready(Some(Ok(trailers)));
+                Err(trailers) if this.is_within_a_message() && !this.says_why(&trailers) => {
+                    return Poll::Ready(Some(Err(broken_off())));
                 }
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             }
         }
     }
@@ -289,6 +302,21 @@ mod tests {
             Code::Ok,
             "without trailers"
         );
+    }
+
+    #[tokio::test]
+    async fn trailers_of_a_request_excuse_nothing_and_panic_nowhere() {
+        let bytes = framed(messages()).await;
+        let mut odd = http::HeaderMap::new();
+        odd.insert("grpc-status", http::HeaderValue::from_static("13"));
+        odd.insert(
+            "grpc-status-details-bin",
+            http::HeaderValue::from_static("!"),
+        );
+        let pieces = vec![data(bytes.slice(..9)), Ok(Frame::trailers(odd))];
+        let mut stream: Streaming<WriteFileRequestPart> = requests(body(pieces));
+        let status = stream.message().await.unwrap_err();
+        assert_eq!(status.code(), Code::Internal);
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use super::HEADER_BYTES;
 
 /// Chunks from this length on are frames of their own. Copying a shorter one is cheaper than a frame.
 const APART_BYTES: usize = 16 << 10;
-/// So much is gathered at most before it is sent, and a message that is shorter than [`APART_BYTES`].
+/// So much is gathered before it is sent, and one message more.
 const GATHERED_BYTES: usize = 32 << 10;
 
 /// A message of a stream, which may be a chunk of a file and nothing else.
