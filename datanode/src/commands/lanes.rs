@@ -11,7 +11,7 @@ const LANES: u32 = 32;
 const BYTES_A_LANE: u64 = 128 << 10;
 /// While somebody uploads, a file takes so many times the lanes: who uploads waits for the same disk and processors, and a file
 /// that is short of a replica for a little longer does not.
-const STEP_BACK: u32 = 8;
+const STEP_BACK: u32 = 16;
 
 /// The lanes of one datanode.
 pub(super) struct CopyLanes {
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn beside_uploads_less_is_copied_at_once_and_never_nothing() {
         let lanes = CopyLanes::default();
-        for (size, expected) in [(0, 4), (SMALL, 4), (SMALL + 1, 2), (1 << 20, 1), (LARGE, 1)] {
+        for (size, expected) in [(0, 2), (SMALL, 2), (SMALL + 1, 1), (1 << 20, 1), (LARGE, 1)] {
             assert_eq!(at_once(&lanes, size, true), expected, "{size}");
         }
     }
@@ -92,6 +92,6 @@ mod tests {
         let lanes = CopyLanes::default();
         let hanging = lanes.take(LARGE, true).now_or_never();
         assert!(hanging.is_some() && lanes.take(LARGE, true).now_or_never().is_none());
-        assert_eq!(at_once(&lanes, SMALL, true), 4);
+        assert_eq!(at_once(&lanes, SMALL, true), 2);
     }
 }
