@@ -10,8 +10,9 @@ use richardstore_proto::{
 };
 use richardstore_store::QuarantineOutcome;
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 
-use super::lanes::CopyLanes;
+use super::lanes::{CopyLanes, rest};
 use super::ledger::CommandLedger;
 use crate::copy::{Copy, copy};
 use crate::memory::not_remembered;
@@ -239,12 +240,20 @@ async fn replicate(
         chain: targets,
         request_id: format!("command-{id}"),
     };
+    let begun = Instant::now();
     let result = tokio::select! {
         biased;
         () = node.cut.cancelled() => return,
         result = copy(&node, request) => result,
     };
     commands.finish([(id, result.and_then(whole))]);
+    if node.uploads.any() {
+        tokio::select! {
+            biased;
+            () = stopping.cancelled() => {}
+            () = tokio::time::sleep(rest(begun.elapsed())) => {}
+        }
+    }
 }
 
 /// A copy that not all targets have is not done. Those that have it report it themselves.

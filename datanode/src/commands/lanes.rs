@@ -3,15 +3,19 @@
 //! Small files have lanes of their own: a large one whose target hangs holds its lanes until that is noticed, and who waits for
 //! lanes waits in line.
 
+use std::time::Duration;
+
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Lanes of each kind. As many small files at once, since these wait for syncs, which they share.
 const LANES: u32 = 32;
 /// A file takes one lane for each of so many bytes, a quarter of all at most: a few large ones fill a disk.
 const BYTES_A_LANE: u64 = 128 << 10;
-/// While somebody uploads, a file takes so many times the lanes: who uploads waits for the same disk and processors, and a file
-/// that is short of a replica for a little longer does not.
-const STEP_BACK: u32 = 16;
+/// While somebody uploads, lanes rest after a copy for so many times as long as it took: who uploads waits for the same syncs and
+/// processors, and a file that is short of a replica for a little longer does not. Small copies that share their syncs end together,
+/// so they come in bursts with the disk to others in between. Fewer at once would not help: each would have syncs of its own.
+const REST: u32 = 8;
+const LONGEST_REST: Duration = Duration::from_secs(2);
 
 /// The lanes of one datanode.
 pub(super) struct CopyLanes {
@@ -31,6 +35,7 @@ impl Default for CopyLanes {
 
 impl CopyLanes {
     /// Waits until a file of `size` bytes may be copied. Its lanes are taken until the permit is dropped.
+    /// Beside uploads there is one large file at a time.
     pub(super) async fn take(&self, size: u64, beside_uploads: bool) -> SemaphorePermit<'_> {
         let lanes = match size {
             0..=BYTES_A_LANE => &self.small,
@@ -41,11 +46,16 @@ impl CopyLanes {
     }
 }
 
+/// How long the lanes of a copy that took `time` rest, where somebody uploads.
+pub(super) fn rest(time: Duration) -> Duration {
+    (time * REST).min(LONGEST_REST)
+}
+
 fn wanted(size: u64, beside_uploads: bool) -> u32 {
     let lanes = size.div_ceil(BYTES_A_LANE);
     let lanes = u32::try_from(lanes).map_or(LANES / 4, |lanes| lanes.clamp(1, LANES / 4));
-    match beside_uploads {
-        true => (lanes * STEP_BACK).min(LANES),
+    match beside_uploads && size > BYTES_A_LANE {
+        true => LANES,
         false => lanes,
     }
 }
@@ -80,11 +90,19 @@ mod tests {
     }
 
     #[test]
-    fn beside_uploads_less_is_copied_at_once_and_never_nothing() {
+    fn beside_uploads_there_is_one_large_copy_and_small_ones_come_in_bursts() {
         let lanes = CopyLanes::default();
-        for (size, expected) in [(0, 2), (SMALL, 2), (SMALL + 1, 1), (1 << 20, 1), (LARGE, 1)] {
+        for (size, expected) in [
+            (0, 32),
+            (SMALL, 32),
+            (SMALL + 1, 1),
+            (LARGE, 1),
+            (u64::MAX, 1),
+        ] {
             assert_eq!(at_once(&lanes, size, true), expected, "{size}");
         }
+        assert_eq!(rest(Duration::from_millis(30)), Duration::from_millis(240));
+        assert_eq!(rest(Duration::MAX / REST), LONGEST_REST);
     }
 
     #[test]
@@ -92,6 +110,6 @@ mod tests {
         let lanes = CopyLanes::default();
         let hanging = lanes.take(LARGE, true).now_or_never();
         assert!(hanging.is_some() && lanes.take(LARGE, true).now_or_never().is_none());
-        assert_eq!(at_once(&lanes, SMALL, true), 2);
+        assert_eq!(at_once(&lanes, SMALL, true), 32);
     }
 }
