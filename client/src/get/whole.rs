@@ -18,7 +18,6 @@ use richardstore_runtime::{Channels, KeyedCalls, Tasks};
 use super::replica::{ReplicaRead, WantedRange, silent};
 
 /// One read of all of a small file.
-#[derive(Clone)]
 struct Wish {
     node: DataNodeInfo,
     wanted: WantedRange,
@@ -99,20 +98,17 @@ async fn read_together(channels: &Channels, wishes: Vec<Wish>) -> Vec<Answer> {
         Ok(Err(status)) => Err(status.into()),
         Err(error) => Err(error),
     };
-    match answer {
-        Ok(Answers(reads)) if reads.len() == wishes.len() => reads
-            .into_iter()
-            .zip(wishes)
-            .map(|(read, wish)| ReplicaRead::of_whole(wish.node, &wish.wanted, read?))
-            .collect(),
-        Ok(_) => refused(&wishes, "not one answer for each file"),
-        Err(error) => wishes.iter().map(|_| Err(error.clone())).collect(),
-    }
-}
-
-fn refused(wishes: &[Wish], message: &str) -> Vec<Answer> {
-    let error = || StoreError::new(ErrorCode::Internal, message);
-    wishes.iter().map(|_| Err(error())).collect()
+    let error = match answer {
+        Ok(Answers(reads)) if reads.len() == wishes.len() => {
+            let reads = reads.into_iter().zip(wishes);
+            return reads
+                .map(|(read, wish)| ReplicaRead::of_whole(wish.node, &wish.wanted, read?))
+                .collect();
+        }
+        Ok(_) => StoreError::new(ErrorCode::Internal, "not one answer for each file"),
+        Err(error) => error,
+    };
+    wishes.iter().map(|_| Err(error.clone())).collect()
 }
 
 async fn stream(channels: &Channels, wish: Wish) -> Answer {

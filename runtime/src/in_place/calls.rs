@@ -10,8 +10,9 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use tower::Service;
 
+use super::Side;
 use super::incoming::{answers, no_answers};
-use super::outgoing::{MessageBody, Part, Side};
+use super::outgoing::{MessageBody, Part};
 use super::serve::{CONTENT_TYPE_GRPC, READ_FILE, WRITE_FILE};
 
 /// Writes the file that `parts` describe: one header, chunks, one trailer.

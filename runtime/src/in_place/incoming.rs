@@ -16,8 +16,8 @@ use richardstore_proto::wire::MAX_MESSAGE_BYTES;
 use tonic::codec::{BufferSettings, DecodeBuf, Decoder};
 use tonic::{Status, Streaming};
 
-use super::HEADER_BYTES;
 use super::segments::Segments;
+use super::{HEADER_BYTES, Side};
 
 /// The header of an empty message.
 const STAND_IN: &[u8] = &[0; HEADER_BYTES];
@@ -29,7 +29,7 @@ pub(super) fn requests<T>(body: tonic::body::Body) -> Streaming<T>
 where
     T: prost::Message + Default + 'static,
 {
-    let (body, decoder) = unframed(body, Direction::Request);
+    let (body, decoder) = unframed(body, Side::Client);
     Streaming::new_request(decoder, body, None, None)
 }
 
@@ -38,7 +38,7 @@ pub(super) fn answers<T>(body: tonic::body::Body, status: StatusCode) -> Streami
 where
     T: prost::Message + Default + 'static,
 {
-    let (body, decoder) = unframed(body, Direction::Answer);
+    let (body, decoder) = unframed(body, Side::Server);
     Streaming::new_response(decoder, body, status, None, None)
 }
 
@@ -47,25 +47,18 @@ pub(super) fn no_answers<T>(body: tonic::body::Body) -> Streaming<T>
 where
     T: prost::Message + Default + 'static,
 {
-    let (body, decoder) = unframed(body, Direction::Answer);
+    let (body, decoder) = unframed(body, Side::Server);
     Streaming::new_empty(decoder, body)
 }
 
 /// Messages that were decoded and whose stand-in is on its way: one at a time, as [`Streaming`] reads.
 type Beside<T> = Arc<Mutex<VecDeque<T>>>;
 
-/// Only an answer says in its trailers how it went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Request,
-    Answer,
-}
-
-fn unframed<T>(body: tonic::body::Body, direction: Direction) -> (Unframed<T>, TakeBeside<T>) {
+fn unframed<T>(body: tonic::body::Body, sender: Side) -> (Unframed<T>, TakeBeside<T>) {
     let beside = Beside::default();
     let unframed = Unframed {
         body,
-        direction,
+        sender,
         segments: Segments::default(),
         wanted: None,
         beside: beside.clone(),
@@ -75,7 +68,7 @@ fn unframed<T>(body: tonic::body::Body, direction: Direction) -> (Unframed<T>, T
 
 struct Unframed<T> {
     body: tonic::body::Body,
-    direction: Direction,
+    sender: Side,
     segments: Segments,
     /// Length of the message whose header was read.
     wanted: Option<usize>,
@@ -112,7 +105,7 @@ impl<T: prost::Message + Default> Unframed<T> {
         let code = trailers
             .trailers_ref()
             .and_then(|all| all.get(Status::GRPC_STATUS));
-        self.direction == Direction::Answer && code.is_some_and(|code| code != "0")
+        self.sender == Side::Server && code.is_some_and(|code| code != "0")
     }
 }
 
@@ -195,7 +188,7 @@ mod tests {
     use richardstore_proto::wire::write_file_request_part::Part;
     use tonic::Code;
 
-    use crate::in_place::outgoing::{MessageBody, Side};
+    use crate::in_place::outgoing::MessageBody;
 
     type Piece = Result<Frame<Bytes>, Status>;
 

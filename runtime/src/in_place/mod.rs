@@ -16,3 +16,10 @@ pub use serve::ServedInPlace;
 
 /// Before each message: whether it is compressed, which none is here, and its length.
 const HEADER_BYTES: usize = 5;
+
+/// Who sends: a server ends with trailers that say how it went, a client has none and breaks off where it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
+}

@@ -12,7 +12,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 use richardstore_proto::wire::{self, read_file_response_part, write_file_request_part};
 use tonic::Status;
 
-use super::HEADER_BYTES;
+use super::{HEADER_BYTES, Side};
 
 /// Chunks from this length on are frames of their own. Copying a shorter one is cheaper than a frame.
 const APART_BYTES: usize = 16 << 10;
@@ -66,13 +66,6 @@ impl Part for wire::ReadReplicaRequest {
     fn chunk(&self) -> Option<&Bytes> {
         None
     }
-}
-
-/// Who sends: a server ends with trailers that say how it went, a client has none and breaks off where it fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Client,
-    Server,
 }
 
 /// A body over a stream of messages.

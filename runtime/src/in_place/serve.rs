@@ -16,8 +16,9 @@ use tonic::server::NamedService;
 use tonic::{Request, Response, Status};
 use tower::Service;
 
+use super::Side;
 use super::incoming::requests;
-use super::outgoing::{MessageBody, Side};
+use super::outgoing::MessageBody;
 
 pub(super) const WRITE_FILE: &str = "/richardstore.v1.DataNode/WriteFile";
 pub(super) const READ_FILE: &str = "/richardstore.v1.DataNode/ReadFile";
