@@ -1,16 +1,11 @@
 //! Sessions with the namenode: joining, fencing, outages and commands.
 
-// Clippy knows tests by their attribute, not what they are made of.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::fake_namenode::{CLUSTER, FakeNamenode};
-use common::node::{TestNode, config};
-use common::until;
-use common::writes::{content, generation, put, read};
+use crate::common::fake_namenode::{CLUSTER, FakeNamenode};
+use crate::common::node::{TestNode, config};
+use crate::common::until;
+use crate::common::writes::{content, generation, put, read};
 use richardstore_datanode::{Datanode, DatanodeError};
 use richardstore_proto::{
     Blake3Root, ClusterId, Command, CommandAction, CommandId, ContentHash, ErrorCode, FileInfo,

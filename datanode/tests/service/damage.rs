@@ -1,18 +1,13 @@
 //! Damaged replicas: reported, put aside on command, healed in place, and found by the scrub.
 
-// Clippy takes only #[test] functions for tests; the helpers around them may panic as well.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::fake_namenode::FakeNamenode;
-use common::node::TestNode;
-use common::until;
-use common::writes::{content, generation, put, read};
+use crate::common::fake_namenode::FakeNamenode;
+use crate::common::node::TestNode;
+use crate::common::until;
+use crate::common::writes::{content, generation, put, read};
 use richardstore_proto::{Command, CommandAction, CommandId, ContentHash, ErrorCode, ReplicaEntry};
 
 fn quarantine(id: u64, hash: ContentHash, up_to: u64) -> Command {

@@ -1,17 +1,12 @@
 //! Small files that arrive together, over real sockets and real directories.
 
-// Clippy knows tests by their attribute, not what they are made of.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 use std::pin::Pin;
 
-use common::fake_namenode::{CLUSTER, FakeNamenode};
-use common::node::TestNode;
-use common::until;
-use common::writes::{client, connect, content, put, trailer_of};
+use crate::common::fake_namenode::{CLUSTER, FakeNamenode};
+use crate::common::node::TestNode;
+use crate::common::until;
+use crate::common::writes::{client, connect, content, put, trailer_of};
 use futures_util::Stream;
 use richardstore_datanode::Datanode;
 use richardstore_proto::wire;
@@ -137,7 +132,8 @@ async fn i11_files_over_the_limit_are_refused_and_where_there_is_room_they_are_t
         .collect();
     for max_writes in [0, 2] {
         let directory = tempfile::tempdir().unwrap();
-        let mut config = common::node::config(directory.path(), &namenode.address.to_string());
+        let mut config =
+            crate::common::node::config(directory.path(), &namenode.address.to_string());
         config.max_writes = max_writes;
         let datanode = Datanode::start(config, Environment::system())
             .await

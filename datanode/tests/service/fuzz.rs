@@ -1,22 +1,17 @@
 //! The datanode's calls with messages that mean nothing: nothing panics, nothing is left behind, and no file outside of the store is
 //! touched (FAULTS 45).
 
-// Clippy takes only #[test] functions for tests; the helpers around them may panic as well.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::common::fake_namenode::{CLUSTER, FakeNamenode};
+use crate::common::node::TestNode;
+use crate::common::until;
+use crate::common::writes::{connect, content, put, read, trailer_of};
 use bytes::Bytes;
-use common::fake_namenode::{CLUSTER, FakeNamenode};
-use common::node::TestNode;
-use common::until;
-use common::writes::{connect, content, put, read, trailer_of};
 use prost::Message;
 use richardstore_fuzz::{count_panics, fuzz, message, mutated, mutated_of};
 use richardstore_proto::wire;

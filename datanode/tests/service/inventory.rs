@@ -1,15 +1,10 @@
 //! What a datanode tells a rebuild.
 
-// Clippy takes only #[test] functions for tests; the helpers around them may panic as well.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 
-use common::fake_namenode::FakeNamenode;
-use common::node::TestNode;
-use common::writes::trailer_of;
+use crate::common::fake_namenode::FakeNamenode;
+use crate::common::node::TestNode;
+use crate::common::writes::trailer_of;
 use richardstore_proto::wire::InventoryRequest;
 use richardstore_proto::wire::data_node_inventory_client::DataNodeInventoryClient;
 use richardstore_proto::wire::inventory_part::Part;

@@ -1,16 +1,11 @@
 //! Pipeline writes over real sockets and real directories.
 
-// Clippy knows tests by their attribute, not what they are made of.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 
-use common::fake_namenode::{CLUSTER, FakeNamenode};
-use common::node::TestNode;
-use common::until;
-use common::writes::{
+use crate::common::fake_namenode::{CLUSTER, FakeNamenode};
+use crate::common::node::TestNode;
+use crate::common::until;
+use crate::common::writes::{
     chunks, client, connect, content, header, put, read, send, trailer_of, write,
 };
 use richardstore_proto::wire::write_file_request_part::Part;
@@ -216,7 +211,7 @@ async fn copy(
 async fn i11_writes_over_the_limit_are_refused_and_the_place_comes_back() {
     let namenode = FakeNamenode::start().await;
     let directory = tempfile::tempdir().unwrap();
-    let mut config = common::node::config(directory.path(), &namenode.address.to_string());
+    let mut config = crate::common::node::config(directory.path(), &namenode.address.to_string());
     config.max_writes = 0;
     let environment = richardstore_runtime::Environment::system();
     let datanode = richardstore_datanode::Datanode::start(config, environment);

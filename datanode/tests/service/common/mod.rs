@@ -1,10 +1,5 @@
 //! What the tests of this crate share: a namenode that records what it hears, and datanodes on ports of the kernel.
 
-// Each test binary uses a part of this.
-#![allow(dead_code)]
-// Clippy knows tests by their attribute, not what they are made of.
-#![allow(clippy::unwrap_used)]
-
 pub mod fake_namenode;
 pub mod node;
 pub mod writes;

@@ -1,17 +1,12 @@
 //! Reports: exactly once and in order, and the same whatever happened to the index.
 
-// Clippy knows tests by their attribute, not what they are made of.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 
-use common::fake_namenode::FakeNamenode;
-use common::node::TestNode;
-use common::until;
-use common::writes::{content, generation, put};
+use crate::common::fake_namenode::FakeNamenode;
+use crate::common::node::TestNode;
+use crate::common::until;
+use crate::common::writes::{content, generation, put};
 use richardstore_proto::{ContentHash, Generation};
 
 type Replicas = BTreeMap<ContentHash, Generation>;
@@ -167,7 +162,7 @@ async fn i09_a_crash_keeps_every_acknowledged_replica_in_the_report() {
     let replicas = put_some(&node, 10).await;
     let directory = node.directory.path().to_owned();
     drop(node.running.take());
-    let config = common::node::config(&directory, &namenode.address.to_string());
+    let config = crate::common::node::config(&directory, &namenode.address.to_string());
     // The lock goes when the last call of the dropped datanode has ended.
     let started = tokio::time::timeout(std::time::Duration::from_secs(30), async {
         loop {
