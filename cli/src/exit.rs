@@ -127,6 +127,7 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::InsufficientReplicas
             | ErrorCode::SafeMode => Self::Unavailable,
             ErrorCode::Conflict
+            | ErrorCode::DeletedMeanwhile
             | ErrorCode::PayloadTooLarge
             | ErrorCode::Internal
             | ErrorCode::StorageFull

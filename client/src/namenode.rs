@@ -50,6 +50,13 @@ pub(crate) struct Granted {
     pub(crate) expires_in_ms: u64,
 }
 
+impl Granted {
+    /// Whether there are as many nodes as a commit needs.
+    pub(crate) fn has_targets(&self) -> bool {
+        self.allocation.targets.len() >= self.min_replication
+    }
+}
+
 /// An allocation, or the file that is there already.
 #[derive(Debug, Clone)]
 pub(crate) enum Allocated {
@@ -240,12 +247,15 @@ impl NameNode {
         self.malformed("CommitFiles")(WireError::Missing("results"))
     }
 
-    pub(crate) async fn abandon(&self, generation: Generation) -> Result<(), ClientError> {
-        self.call(PATIENT, "AbandonWrites", |mut client, _| async move {
-            let generations = vec![generation.0];
-            client
-                .abandon_writes(wire::AbandonWritesRequest { generations })
-                .await
+    pub(crate) async fn abandon(&self, generations: &[Generation]) -> Result<(), ClientError> {
+        let numbers: Vec<u64> = generations.iter().map(|generation| generation.0).collect();
+        self.call(PATIENT, "AbandonWrites", |mut client, _| {
+            let generations = numbers.clone();
+            async move {
+                client
+                    .abandon_writes(wire::AbandonWritesRequest { generations })
+                    .await
+            }
         })
         .await?;
         Ok(())

@@ -334,9 +334,8 @@ pub enum MutationError {
 impl From<MutationError> for StoreError {
     fn from(error: MutationError) -> Self {
         let code = match &error {
-            MutationError::WriteUnknown { .. } | MutationError::DeletedMeanwhile { .. } => {
-                ErrorCode::Conflict
-            }
+            MutationError::WriteUnknown { .. } => ErrorCode::Conflict,
+            MutationError::DeletedMeanwhile { .. } => ErrorCode::DeletedMeanwhile,
             MutationError::SizeConflict { .. } | MutationError::Limit { .. } => {
                 ErrorCode::InvalidArgument
             }

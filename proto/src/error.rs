@@ -16,7 +16,7 @@ pub enum ErrorCode {
     MethodNotAllowed = 3,
     /// The request came too slowly.
     RequestTimeout = 4,
-    /// The state changed under the request: deleted while it was uploaded, an allocation that ran out.
+    /// The state changed under the request, as when an allocation ran out.
     Conflict = 5,
     /// A body or message over its limit.
     PayloadTooLarge = 6,
@@ -42,9 +42,11 @@ pub enum ErrorCode {
     Fenced = 16,
     /// A sender of another cluster.
     WrongCluster = 17,
+    /// The file was deleted after this upload of it had begun. The upload did nothing; another one may do it.
+    DeletedMeanwhile = 18,
 }
 
-const ALL: [ErrorCode; 17] = [
+const ALL: [ErrorCode; 18] = [
     ErrorCode::InvalidArgument,
     ErrorCode::NotFound,
     ErrorCode::MethodNotAllowed,
@@ -62,6 +64,7 @@ const ALL: [ErrorCode; 17] = [
     ErrorCode::StorageFull,
     ErrorCode::Fenced,
     ErrorCode::WrongCluster,
+    ErrorCode::DeletedMeanwhile,
 ];
 
 impl ErrorCode {
@@ -72,7 +75,7 @@ impl ErrorCode {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
-            Self::Conflict | Self::Fenced | Self::WrongCluster => 409,
+            Self::Conflict | Self::Fenced | Self::WrongCluster | Self::DeletedMeanwhile => 409,
             Self::PayloadTooLarge => 413,
             Self::RangeNotSatisfiable => 416,
             Self::HashMismatch => 422,
@@ -91,7 +94,7 @@ impl ErrorCode {
             }
             Self::NotFound => tonic::Code::NotFound,
             Self::RequestTimeout => tonic::Code::DeadlineExceeded,
-            Self::Conflict => tonic::Code::Aborted,
+            Self::Conflict | Self::DeletedMeanwhile => tonic::Code::Aborted,
             Self::PayloadTooLarge | Self::RangeNotSatisfiable => tonic::Code::OutOfRange,
             Self::HashMismatch | Self::Fenced | Self::WrongCluster => {
                 tonic::Code::FailedPrecondition
@@ -110,6 +113,7 @@ impl ErrorCode {
         match self {
             Self::RequestTimeout
             | Self::Conflict
+            | Self::DeletedMeanwhile
             | Self::Unavailable
             | Self::InsufficientReplicas
             | Self::SafeMode => true,

@@ -78,7 +78,7 @@ impl Drop for Lease {
         let _context = self.runtime.enter();
         self.tasks.spawn(async move {
             // One that does not arrive is no leak: the namenode expires the allocation.
-            if let Err(error) = namenode.abandon(generation).await {
+            if let Err(error) = namenode.abandon(&[generation]).await {
                 tracing::warn!(%generation, %error, "could not abandon a write; it expires by itself");
             }
         });

@@ -1,6 +1,7 @@
 //! [`Ledger`]: allocations and commits of all uploads of one client, those of small files several in a call.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -8,6 +9,7 @@ use richardstore_proto::{ErrorCode, FileLocations, StoreError};
 use richardstore_runtime::{JointCalls, Tasks};
 use tokio::time::Instant;
 
+use super::ahead::Ahead;
 use super::lease::Lease;
 use crate::error::ClientError;
 use crate::namenode::{Allocated, AllocationWish, Commit, Committed, Granted, NameNode};
@@ -33,17 +35,19 @@ type Allocations = JointCalls<AllocationWish, Result<(Granted, Lease), ClientErr
 pub(crate) struct Ledger {
     namenode: NameNode,
     tasks: Tasks,
+    ahead: Arc<Ahead>,
     allocations: Allocations,
     commits: JointCalls<Commit, Result<Committed, ClientError>>,
 }
 
 impl Ledger {
     pub(crate) fn new(namenode: &NameNode, tasks: &Tasks) -> Self {
+        let ahead = Ahead::new(namenode, tasks);
         let allocations = JointCalls::new(tasks, MOST_JOINT, {
-            let (namenode, tasks) = (namenode.clone(), tasks.clone());
+            let (namenode, tasks, ahead) = (namenode.clone(), tasks.clone(), ahead.clone());
             move |wishes| {
-                let (namenode, tasks) = (namenode.clone(), tasks.clone());
-                Box::pin(async move { allocate_all(&namenode, &tasks, wishes).await })
+                let (namenode, tasks, ahead) = (namenode.clone(), tasks.clone(), ahead.clone());
+                Box::pin(async move { allocate_all(&namenode, &tasks, &ahead, wishes).await })
             }
         });
         let commits = JointCalls::new(tasks, MOST_JOINT, {
@@ -56,21 +60,30 @@ impl Ledger {
         Self {
             namenode: namenode.clone(),
             tasks: tasks.clone(),
+            ahead,
             allocations,
             commits,
         }
     }
 
-    /// What `wish` asks for.
+    /// What `wish` asks for; `anew`: an allocation that is not older than this call.
     ///
     /// # Errors
     /// The namenode's refusal, or that it is away.
-    pub(crate) async fn allocate(&self, wish: &AllocationWish) -> Result<Held, ClientError> {
+    pub(crate) async fn allocate(
+        &self,
+        wish: &AllocationWish,
+        anew: bool,
+    ) -> Result<Held, ClientError> {
         if is_joint(wish) {
+            if !anew && let Some(granted) = self.ahead.take(wish.replication) {
+                let lease = held(&self.namenode, &self.tasks, &granted);
+                return Ok(Held::New(granted, lease));
+            }
             let answer = self.allocations.answer(wish.clone());
             let limit = INTERACTIVE.longest();
             match self.within(limit, "WriteFile", answer).await {
-                Ok((granted, lease)) if has_targets(&granted) => {
+                Ok((granted, lease)) if granted.has_targets() => {
                     return Ok(Held::New(granted, lease));
                 }
                 // There may be no room for as many as asked at once, and still for this one: it asks alone.
@@ -131,10 +144,6 @@ impl Ledger {
     }
 }
 
-fn has_targets(granted: &Granted) -> bool {
-    granted.allocation.targets.len() >= granted.min_replication
-}
-
 /// Whether an allocation may come out of a call with others.
 fn is_joint(wish: &AllocationWish) -> bool {
     wish.declared_hash.is_none()
@@ -146,6 +155,7 @@ fn is_joint(wish: &AllocationWish) -> bool {
 async fn allocate_all(
     namenode: &NameNode,
     tasks: &Tasks,
+    ahead: &Arc<Ahead>,
     wishes: Vec<AllocationWish>,
 ) -> Vec<Result<(Granted, Lease), ClientError>> {
     let mut targets: Vec<Option<u32>> = wishes.iter().map(|wish| wish.replication).collect();
@@ -157,15 +167,26 @@ async fn allocate_all(
                 .iter()
                 .filter(move |wish| wish.replication == replication)
         };
+        let count = alike().count();
+        let besides = ahead.besides(replication, count, MOST_JOINT);
+        let largest = alike().filter_map(|wish| wish.size_hint).max();
         let wish = AllocationWish {
-            size_hint: alike().filter_map(|wish| wish.size_hint).max(),
+            // How large the files are that will come is not known.
+            size_hint: if besides > 0 {
+                Some(SMALL_BYTES)
+            } else {
+                largest
+            },
             replication,
             ..AllocationWish::default()
         };
-        let count = alike().count();
         async move {
-            match namenode.allocate(&wish, count).await {
-                Ok(Allocated::New(granted)) => Ok(hold(namenode, tasks, granted)),
+            match namenode.allocate(&wish, count + besides).await {
+                Ok(Allocated::New(mut granted)) => {
+                    let more = granted.split_off(count.min(granted.len()));
+                    ahead.keep(replication, more);
+                    Ok(hold(namenode, tasks, granted))
+                }
                 Ok(Allocated::Existing(_)) => Err(ClientError::Internal(
                     "the namenode named a file that nobody asked for".into(),
                 )),
@@ -188,10 +209,14 @@ async fn allocate_all(
 }
 
 fn hold(namenode: &NameNode, tasks: &Tasks, granted: Vec<Granted>) -> Vec<(Granted, Lease)> {
-    let held = granted.into_iter().map(|granted| {
-        let generation = granted.allocation.generation;
-        let lease = Lease::hold(namenode, tasks, generation, granted.expires_in_ms);
+    let all = granted.into_iter().map(|granted| {
+        let lease = held(namenode, tasks, &granted);
         (granted, lease)
     });
-    held.collect()
+    all.collect()
+}
+
+fn held(namenode: &NameNode, tasks: &Tasks, granted: &Granted) -> Lease {
+    let generation = granted.allocation.generation;
+    Lease::hold(namenode, tasks, generation, granted.expires_in_ms)
 }

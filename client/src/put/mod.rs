@@ -1,5 +1,6 @@
 //! Writing a file: allocate, stream to a chain of datanodes, mend the chain, commit (I1), or leave nothing behind (I2).
 
+mod ahead;
 mod chunker;
 mod feed;
 mod lease;
@@ -124,7 +125,8 @@ where
         upload.gather().await?;
     }
     loop {
-        let (granted, lease) = match (shared.ledger.allocate(&wish).await, broken.take()) {
+        let held = shared.ledger.allocate(&wish, tried > 0).await;
+        let (granted, lease) = match (held, broken.take()) {
             (Ok(Held::New(granted, lease)), _) => (granted, lease),
             (Ok(Held::Existing(existing)), _) => return Ok(already_stored(&existing)),
             // Without the heads that failed there are too few nodes: why they failed says more, a full disk above all.
@@ -136,7 +138,14 @@ where
         let generation = lease.generation();
         tried += 1;
         match upload.send(&granted, &lease).await {
-            Ok(written) => return upload.complete(&granted, written, lease).await,
+            Ok(written) => match upload.complete(&granted, written, lease).await {
+                // This write was allocated before the delete, perhaps before the upload began. One from after it may stay.
+                Err(error)
+                    if error.code() == ErrorCode::DeletedMeanwhile
+                        && tried < MAX_PIPELINES
+                        && upload.feed.replay().is_some() => {}
+                ended => return ended,
+            },
             Err(PipelineError::Final(error)) => return Err(error),
             Err(PipelineError::Head(node, answer)) => {
                 tracing::warn!(node = %node.name, %answer, %generation, request_id = %options.request_id,

@@ -8,10 +8,17 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use richardstore_client::{ClientError, PutOptions, SourceError};
-use richardstore_proto::ErrorCode;
+use richardstore_proto::{ErrorCode, Generation};
 
 const LENGTH: usize = 1_000_003;
 const LARGER_THAN_REPLAY: usize = 6 << 20;
+
+fn small(bytes: &Bytes) -> PutOptions {
+    PutOptions {
+        size_hint: Some(bytes.len() as u64),
+        ..plain()
+    }
+}
 
 /// Nothing of any upload is left at the namenode.
 async fn all_abandoned(cluster: &FakeCluster, count: usize) {
@@ -72,8 +79,13 @@ async fn i01_small_uploads_at_once_each_get_a_generation_and_a_commit_of_their_o
         assert_eq!(cluster.read(&outcome.file.hash).await.unwrap(), *bytes);
     }
     assert_eq!(generations.len(), contents.len());
+    until("what was asked for ahead is given back", || {
+        cluster.namenode.state().open.is_empty()
+    })
+    .await;
     let state = cluster.namenode.state();
-    assert!(state.open.is_empty() && state.abandoned.is_empty());
+    let given_back: Vec<_> = state.abandoned.iter().copied().map(Generation).collect();
+    assert!(given_back.iter().all(|one| !generations.contains(one)));
 }
 
 #[tokio::test]
@@ -134,6 +146,45 @@ async fn small_uploads_for_which_there_is_no_room_together_are_each_asked_for_al
     until("what had no room is given back", || {
         let state = cluster.namenode.state();
         state.open.is_empty() && !state.abandoned.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn i02_small_uploads_that_follow_each_other_find_allocations_and_what_is_left_is_given_back()
+{
+    let cluster = FakeCluster::start(3).await;
+    for size in 0..60 {
+        let bytes = some_bytes(1000 + size);
+        let outcome = cluster.client.put(source(&bytes), small(&bytes)).await;
+        assert_eq!(outcome.unwrap().replicas, 3);
+    }
+    assert!(cluster.namenode.state().allocations <= 30);
+    until("what nobody took is given back", || {
+        cluster.namenode.state().open.is_empty()
+    })
+    .await;
+    let state = cluster.namenode.state();
+    let used = state.files.values().map(|(file, _)| file.generation.0);
+    assert!(
+        used.into_iter()
+            .all(|used| !state.abandoned.contains(&used))
+    );
+}
+
+#[tokio::test]
+async fn i03_a_small_upload_whose_file_is_deleted_meanwhile_begins_anew_and_not_for_ever() {
+    let cluster = FakeCluster::start(3).await;
+    let bytes = some_bytes(1000);
+    cluster.namenode.state().deletes_meanwhile = 2;
+    let outcome = cluster.client.put(source(&bytes), small(&bytes)).await;
+    assert_eq!(outcome.unwrap().replicas, 3);
+    assert_eq!(cluster.namenode.state().deletes_meanwhile, 0);
+    cluster.namenode.state().deletes_meanwhile = 3;
+    let refused = cluster.client.put(source(&bytes), small(&bytes)).await;
+    assert_eq!(refused.unwrap_err().code(), ErrorCode::DeletedMeanwhile);
+    until("every other write is given back", || {
+        cluster.namenode.state().open.is_empty()
     })
     .await;
 }

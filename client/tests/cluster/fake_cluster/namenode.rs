@@ -28,6 +28,8 @@ pub struct State {
     /// Allocations that are neither committed nor abandoned.
     pub open: BTreeSet<u64>,
     pub abandoned: Vec<u64>,
+    /// Calls that asked for allocations.
+    pub allocations: usize,
     /// Nodes in a chain.
     pub chain: usize,
     pub min_replication: u32,
@@ -37,6 +39,8 @@ pub struct State {
     pub acknowledged: Vec<NodeId>,
     /// Renewals find that the write is gone.
     pub forgets_writes: bool,
+    /// This many commits come after a delete of their file.
+    pub deletes_meanwhile: usize,
     /// This many commits are done, and their answers lost.
     pub lose_commit_answers: usize,
     /// This many deletes are done, and their answers lost.
@@ -56,12 +60,14 @@ impl FakeNameNode {
                 next_generation: 1,
                 open: BTreeSet::new(),
                 abandoned: Vec::new(),
+                allocations: 0,
                 chain: 3,
                 min_replication: 2,
                 expires_in_ms: 60_000,
                 renewals: 0,
                 acknowledged: Vec::new(),
                 forgets_writes: false,
+                deletes_meanwhile: 0,
                 lose_commit_answers: 0,
                 lose_delete_answers: 0,
                 bad_replicas: Vec::new(),
@@ -116,6 +122,7 @@ impl FakeNameNode {
                 targets: self.targets(&excluded, wanted),
             }
         } else {
+            state.allocations += 1;
             let chain = self.targets(&excluded, state.chain);
             let others = match state.room_for_one {
                 true => Vec::new(),
@@ -149,6 +156,14 @@ impl FakeNameNode {
         let nodes = ids(&commit.nodes)?;
         let mut file = FileInfo::try_from(commit.file.unwrap())?;
         let mut state = self.state();
+        if state.deletes_meanwhile > 0 {
+            state.deletes_meanwhile -= 1;
+            return Ok(wire::CommitResult {
+                error_code: ErrorCode::DeletedMeanwhile.number(),
+                error: "deleted meanwhile".into(),
+                ..Default::default()
+            });
+        }
         if !state.open.remove(&file.generation.0) {
             let known = state.files.get(&file.hash);
             let done = known.is_some_and(|(known, _)| known.generation >= file.generation);
