@@ -33,9 +33,9 @@ pub(super) struct Ahead {
 struct Stock {
     /// The oldest first, with the moment at which it is given back.
     granted: VecDeque<(Instant, Granted)>,
-    /// When it was last found empty.
-    empty_at: Option<Instant>,
-    /// How many were asked for ahead then.
+    /// When somebody last wanted one.
+    wanted_at: Option<Instant>,
+    /// How many were asked for ahead when it was last found empty, less those that nobody took.
     size: usize,
     /// A task gives back what nobody takes.
     watched: bool,
@@ -116,19 +116,29 @@ impl Ahead {
 impl Stock {
     fn take(&mut self, now: Instant) -> Option<Granted> {
         // What is too old is given back by the task that watches; those behind it are younger.
-        let young = self.granted.partition_point(|(until, _)| *until <= now);
-        self.granted.remove(young).map(|(_, granted)| granted)
+        let (_, granted) = self.granted.remove(self.old(now))?;
+        self.wanted_at = Some(now);
+        Some(granted)
     }
 
-    /// Twice as many as the last time while there are uploads all the time, none where this is the first for a while.
+    /// Twice as many as the last time while there are uploads all the time; none where this is the first for a while, or where
+    /// some are left, which those do not take who begin anew, or came before these were there.
     fn besides(&mut self, wanted: usize, most: usize, now: Instant) -> usize {
+        if self.old(now) < self.granted.len() {
+            return 0;
+        }
         let soon = |before| now.duration_since(before) < KEPT_FOR;
-        self.size = match self.empty_at.is_some_and(soon) {
+        self.size = match self.wanted_at.is_some_and(soon) {
             true => (2 * self.size + wanted).min(most),
             false => 0,
         };
-        self.empty_at = Some(now);
+        self.wanted_at = Some(now);
         self.size.min(most.saturating_sub(wanted))
+    }
+
+    /// How many are too old.
+    fn old(&self, now: Instant) -> usize {
+        self.granted.partition_point(|(until, _)| *until <= now)
     }
 
     fn keep(&mut self, granted: Vec<Granted>, now: Instant) {
@@ -138,7 +148,7 @@ impl Stock {
                 let until = now + KEPT_FOR.min(lives / KEPT_PART);
                 self.granted.push_back((until, granted));
             } else {
-                // There was no room for so many. It goes back at once.
+                // There was no room for so many. It goes back with the next that does.
                 self.granted.push_front((now, granted));
             }
         }
@@ -146,10 +156,7 @@ impl Stock {
 
     /// Takes out what nobody took by `now`, or everything. So many were too many.
     fn left(&mut self, now: Option<Instant>) -> Vec<Generation> {
-        let old = match now {
-            Some(now) => self.granted.partition_point(|(until, _)| *until <= now),
-            None => self.granted.len(),
-        };
+        let old = now.map_or(self.granted.len(), |now| self.old(now));
         self.size = self.size.saturating_sub(old);
         let left = self.granted.drain(..old);
         left.map(|(_, granted)| granted.allocation.generation)
@@ -225,13 +232,27 @@ mod tests {
 
     #[test]
     fn what_nobody_took_is_not_asked_for_again() {
-        let (mut stock, now) = (Stock::default(), Instant::now());
+        let (mut stock, begun) = (Stock::default(), Instant::now());
         for _ in 0..5 {
-            stock.besides(1, MOST, now);
+            stock.besides(1, MOST, begun);
         }
-        stock.keep(granted(1..16), now);
+        stock.keep(granted(1..16), begun);
+        assert_eq!(taken(&mut stock, begun + KEPT_FOR / 2), Some(1));
+        let later = begun + KEPT_FOR;
+        assert_eq!(stock.left(Some(later)).len(), 14);
+        assert_eq!(stock.besides(1, MOST, later), 3);
+    }
+
+    #[test]
+    fn no_more_are_asked_for_while_some_are_left() {
+        let (mut stock, now) = (Stock::default(), Instant::now());
+        assert_eq!(
+            [1, 1].map(|wanted| stock.besides(wanted, MOST, now)),
+            [0, 1]
+        );
+        stock.keep(granted(1..2), now);
+        assert_eq!(stock.besides(1, MOST, now), 0);
         assert_eq!(taken(&mut stock, now), Some(1));
-        assert_eq!(stock.left(Some(now + KEPT_FOR)).len(), 14);
         assert_eq!(stock.besides(1, MOST, now), 3);
     }
 

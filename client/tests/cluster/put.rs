@@ -159,7 +159,7 @@ async fn i02_small_uploads_that_follow_each_other_find_allocations_and_what_is_l
         let outcome = cluster.client.put(source(&bytes), small(&bytes)).await;
         assert_eq!(outcome.unwrap().replicas, 3);
     }
-    assert!(cluster.namenode.state().allocations <= 30);
+    assert!(cluster.namenode.state().allocations <= 45);
     until("what nobody took is given back", || {
         cluster.namenode.state().open.is_empty()
     })
@@ -173,17 +173,37 @@ async fn i02_small_uploads_that_follow_each_other_find_allocations_and_what_is_l
 }
 
 #[tokio::test]
-async fn i03_a_small_upload_whose_file_is_deleted_meanwhile_begins_anew_and_not_for_ever() {
+async fn i03_a_small_upload_that_was_allocated_before_a_delete_begins_anew_with_a_younger_write() {
     let cluster = FakeCluster::start(3).await;
+    for size in 0..4 {
+        let bytes = some_bytes(size);
+        cluster
+            .client
+            .put(source(&bytes), small(&bytes))
+            .await
+            .unwrap();
+    }
+    let stocked = {
+        let mut state = cluster.namenode.state();
+        assert!(!state.open.is_empty(), "some are there ahead");
+        state.deleted_before = state.next_generation;
+        state.next_generation
+    };
     let bytes = some_bytes(1000);
-    cluster.namenode.state().deletes_meanwhile = 2;
     let outcome = cluster.client.put(source(&bytes), small(&bytes)).await;
-    assert_eq!(outcome.unwrap().replicas, 3);
-    assert_eq!(cluster.namenode.state().deletes_meanwhile, 0);
-    cluster.namenode.state().deletes_meanwhile = 3;
+    assert!(outcome.unwrap().file.generation.0 >= stocked);
+    assert_eq!(cluster.namenode.state().refused, 1);
+}
+
+#[tokio::test]
+async fn a_small_upload_whose_file_is_deleted_all_the_time_is_refused_at_last() {
+    let cluster = FakeCluster::start(3).await;
+    cluster.namenode.state().deleted_before = u64::MAX;
+    let bytes = some_bytes(1000);
     let refused = cluster.client.put(source(&bytes), small(&bytes)).await;
     assert_eq!(refused.unwrap_err().code(), ErrorCode::DeletedMeanwhile);
-    until("every other write is given back", || {
+    assert_eq!(cluster.namenode.state().refused, 3);
+    until("every write is given back", || {
         cluster.namenode.state().open.is_empty()
     })
     .await;

@@ -61,8 +61,10 @@ impl Batch<'_> {
             }
         };
         let trims = matches!(action, CommandRecordAction::Trim { .. });
-        if trims && self.write_is_open(*generation)? {
-            // Its commit will name this node as one that holds it, whatever has been removed by then (I6).
+        // The commit of a write in flight names this node as one that holds it, whatever has been removed by then (I6): also
+        // of an older write, which left the newer replica as it was. A later one would make it newer than the trim.
+        let may_be_named = |oldest: Generation| oldest <= *generation;
+        if trims && self.oldest_open_write()?.is_some_and(may_be_named) {
             return Ok(false);
         }
         let held = keep
@@ -183,6 +185,26 @@ mod tests {
             .apply(issue(vec![(NodeIndex(4), trim(4, write))]))
             .unwrap();
         assert_eq!(fixture.commands(4).len(), 1, "it has ended");
+    }
+
+    #[test]
+    fn i06_a_replica_is_not_trimmed_while_an_older_write_may_still_name_it() {
+        let mut fixture = Fixture::new();
+        let older = fixture.allocate();
+        let newer = fixture.upload(1, &[1, 2, 3, 4]);
+        let trim = || {
+            let trim = CommandRecordAction::Trim {
+                hash: hash(1),
+                generation: newer,
+                keep: (1..=3).map(NodeIndex).collect(),
+            };
+            issue(vec![(NodeIndex(4), trim)])
+        };
+        fixture.apply(trim()).unwrap();
+        assert_eq!(fixture.commands(4), []);
+        fixture.commit(older, 1, &[4]).unwrap();
+        fixture.apply(trim()).unwrap();
+        assert_eq!(fixture.commands(4).len(), 1, "no older one is left");
     }
 
     #[test]

@@ -255,6 +255,20 @@ async fn i02_an_abandoned_write_cannot_be_committed() {
 }
 
 #[tokio::test]
+async fn i03_the_commit_of_a_write_that_is_older_than_a_delete_says_so() {
+    let rig = Rig::start().await;
+    let mut nodes = rig.nodes(2).await;
+    let generation = rig.allocate().await.generation;
+    rig.store(hash(1), &mut nodes).await;
+    rig.delete(hash(1)).await;
+    let refused = rig
+        .commit(hash(1), generation, &[&nodes[0], &nodes[1]])
+        .await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::DeletedMeanwhile);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn i11_a_write_that_is_not_renewed_runs_out() {
     let rig = Rig::with(|config| config.write_timeout_ms = 1_000).await;
     rig.nodes(2).await;

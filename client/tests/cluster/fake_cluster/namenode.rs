@@ -39,8 +39,10 @@ pub struct State {
     pub acknowledged: Vec<NodeId>,
     /// Renewals find that the write is gone.
     pub forgets_writes: bool,
-    /// This many commits come after a delete of their file.
-    pub deletes_meanwhile: usize,
+    /// Writes of older generations began before a delete of their file.
+    pub deleted_before: u64,
+    /// Commits that were refused for that.
+    pub refused: usize,
     /// This many commits are done, and their answers lost.
     pub lose_commit_answers: usize,
     /// This many deletes are done, and their answers lost.
@@ -67,7 +69,8 @@ impl FakeNameNode {
                 renewals: 0,
                 acknowledged: Vec::new(),
                 forgets_writes: false,
-                deletes_meanwhile: 0,
+                deleted_before: 0,
+                refused: 0,
                 lose_commit_answers: 0,
                 lose_delete_answers: 0,
                 bad_replicas: Vec::new(),
@@ -156,8 +159,8 @@ impl FakeNameNode {
         let nodes = ids(&commit.nodes)?;
         let mut file = FileInfo::try_from(commit.file.unwrap())?;
         let mut state = self.state();
-        if state.deletes_meanwhile > 0 {
-            state.deletes_meanwhile -= 1;
+        if file.generation.0 < state.deleted_before {
+            state.refused += 1;
             return Ok(wire::CommitResult {
                 error_code: ErrorCode::DeletedMeanwhile.number(),
                 error: "deleted meanwhile".into(),
