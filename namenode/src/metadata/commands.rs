@@ -1,6 +1,6 @@
 //! Commands: issuing them, and what their outcomes change.
 
-use richardstore_proto::CommandId;
+use richardstore_proto::{CommandId, Generation};
 
 use super::batch::Batch;
 use crate::mutation::{CommandEnd, MutationError, Reply};
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn i06_a_replica_is_not_trimmed_while_an_older_write_may_still_name_it() {
-        let mut fixture = Fixture::new();
+        let fixture = Fixture::new();
         let older = fixture.allocate();
         let newer = fixture.upload(1, &[1, 2, 3, 4]);
         let trim = || {
