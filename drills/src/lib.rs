@@ -27,7 +27,7 @@ pub use loop_disk::LoopDisk;
 pub use namespaces::{Cut, Namespaces};
 pub use oracle::{Oracle, Tally};
 pub use outages::Outages;
-pub use process::{Process, ProcessSpec, wait_until};
+pub use process::{Process, ProcessSpec, peak_memory_bytes_of, wait_until};
 pub use proxy::CountingProxy;
 pub use random::Random;
 pub use substrate::{Docker, Kubernetes, Local, LocalOptions, Node, Substrate};

@@ -168,20 +168,27 @@ impl Process {
     /// # Errors
     /// When it is gone.
     pub fn peak_memory_bytes(&self) -> Result<u64> {
-        let pid = self.child.id().context("the process has ended")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let kilobytes = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok())
-            .context("no VmHWM in the process status")?;
-        Ok(kilobytes * 1024)
+        peak_memory_bytes_of(self.child.id().context("the process has ended")?)
     }
 
     fn pid(&self) -> Result<Pid> {
         let id = i32::try_from(self.child.id().context("the process has ended")?)?;
         Pid::from_raw(id).context("a process id is not 0")
     }
+}
+
+/// The most memory that process `pid` ever had resident.
+///
+/// # Errors
+/// When it is gone.
+pub fn peak_memory_bytes_of(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kilobytes = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok())
+        .context("no VmHWM in the process status")?;
+    Ok(kilobytes * 1024)
 }
 
 fn has_stopped(pid: Pid) -> bool {
