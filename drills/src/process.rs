@@ -116,8 +116,19 @@ impl Process {
     /// # Errors
     /// When it cannot be signalled.
     pub async fn kill(mut self) -> Result<()> {
-        self.child.kill().await?;
-        Ok(())
+        self.die().await
+    }
+
+    /// The same for one who may have to be asked twice: a wait that is cut off is gone on with by the next call.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub async fn die(&mut self) -> Result<()> {
+        // Without an id it has been waited for.
+        match self.id() {
+            Some(_) => Ok(self.child.kill().await?),
+            None => Ok(()),
+        }
     }
 
     /// SIGTERM, and waits for its end.
@@ -125,6 +136,14 @@ impl Process {
     /// # Errors
     /// When it is still there after `limit`.
     pub async fn terminate(mut self, limit: Duration) -> Result<ExitStatus> {
+        self.stop(limit).await
+    }
+
+    /// The same for one who may have to end what was cut off with [`Process::die`].
+    ///
+    /// # Errors
+    /// When it is still there after `limit`.
+    pub async fn stop(&mut self, limit: Duration) -> Result<ExitStatus> {
         kill_process(self.pid()?, Signal::TERM)?;
         let status = tokio::time::timeout(limit, self.child.wait())
             .await

@@ -47,6 +47,8 @@ pub struct LocalOptions {
 struct Seat {
     spec: ProcessSpec,
     process: Option<Process>,
+    /// It was told to end, and may not be gone yet: a drill can be interrupted while it waits for that.
+    ending: Option<Process>,
     /// Others reach it by this.
     front: Link,
     /// It reaches the namenode by this.
@@ -160,6 +162,7 @@ impl Local {
         let seat = Seat {
             spec,
             process: None,
+            ending: None,
             front,
             to_namenode,
             directory,
@@ -173,6 +176,8 @@ impl Local {
         if seat.process.is_some() {
             return Ok(());
         }
+        // Two processes on one directory: the second would be refused.
+        seat.die().await?;
         let started = seat.spec.start_apart("listening on").await;
         let process = started.with_context(|| format!("{node} does not start"))?;
         let line = process.ready_line().rsplit(' ').next();
@@ -215,17 +220,19 @@ impl Substrate for Local {
     }
 
     async fn restart(&mut self, node: Node) -> Result<()> {
-        if let Some(process) = self.seat(node)?.process.take() {
-            process.terminate(STOP_LIMIT).await?;
+        let seat = self.seat(node)?;
+        if let Some(process) = seat.process.take() {
+            seat.ending.insert(process).stop(STOP_LIMIT).await?;
         }
         self.start_process(node).await
     }
 
     async fn kill(&mut self, node: Node) -> Result<()> {
-        match self.seat(node)?.process.take() {
-            Some(process) => process.kill().await,
-            None => Ok(()),
+        let seat = self.seat(node)?;
+        if let Some(process) = seat.process.take() {
+            seat.ending = Some(process);
         }
+        seat.die().await
     }
 
     async fn start(&mut self, node: Node) -> Result<()> {
@@ -293,6 +300,15 @@ impl Substrate for Local {
 }
 
 impl Seat {
+    /// Waits until what was told to end is gone.
+    async fn die(&mut self) -> Result<()> {
+        if let Some(process) = &mut self.ending {
+            process.die().await?;
+        }
+        self.ending = None;
+        Ok(())
+    }
+
     fn links(&self) -> impl Iterator<Item = &Link> {
         [Some(&self.front), self.to_namenode.as_ref()]
             .into_iter()
