@@ -43,7 +43,8 @@ async fn hold(name: &str) -> (Value, String) {
 #[tokio::test]
 async fn i01_i03_i07_a_drill_kills_the_namenode_under_load_and_nothing_is_lost() {
     let (report, said) = hold("namenode-kill-under-load").await;
-    // That nobody noticed is well: an upload that has its allocation waits for the commit until the namenode is back.
+    // Uploads need not have noticed: one that has its allocation waits for the commit until the namenode is back. That it
+    // started anew each time is what the drill itself looks at.
     assert_eq!(said.matches("namenode is killed").count(), 3, "{said}");
     assert!(report["acknowledged"].as_u64() > Some(8), "{report}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,7 @@ pub(super) async fn kill_under_load<S: Substrate>(scene: &mut Scene<'_, S>) -> R
     for (_, http) in (0..WORKERS).zip(scene.view.gateways().iter().cycle()) {
         workers.spawn(work(scene.canaries.clone(), http.clone(), stop.clone()));
     }
+    let before = scene.view.namenode_starts().await?;
     let mut slowest = Duration::ZERO;
     for _ in 0..KILLS {
         let life_ms = SHORTEST_LIFE_MS + scene.canaries.draw(LONGEST_LIFE_MS - SHORTEST_LIFE_MS);
@@ -60,6 +61,12 @@ pub(super) async fn kill_under_load<S: Substrate>(scene: &mut Scene<'_, S>) -> R
         scene.until_healthy().await?;
         slowest = slowest.max(since.elapsed());
     }
+    // Nobody else may have noticed: uploads that have their allocation wait until it is back.
+    let starts = scene.view.namenode_starts().await?.saturating_sub(before);
+    ensure!(
+        starts >= KILLS,
+        "it was killed {KILLS} times and started {starts} times"
+    );
     stop.cancel();
     while workers.join_next().await.is_some() {}
     Ok(Ending::Recovered(slowest))

@@ -76,6 +76,15 @@ impl View {
         None
     }
 
+    /// How often the namenode has started.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn namenode_starts(&self) -> Result<u64> {
+        let info = ask(&self.first, "/info").await?;
+        info["epoch"].as_u64().context("no epoch in /info")
+    }
+
     /// The cluster's id.
     ///
     /// # Errors
