@@ -225,7 +225,9 @@ async fn i07_i11_a_full_namenode_disk_serves_reads_says_so_and_recovers_by_itsel
     if !has_loop_disks().await {
         return;
     }
-    let (disks, mut cluster) = start(&["namenode"], &["--metadata-reserve", "32MiB"]).await;
+    // What a write leaves that cannot even be given back on the full disk goes when its time has run out.
+    let flags = ["--metadata-reserve=32MiB", "--write-timeout-ms=10000"];
+    let (disks, mut cluster) = start(&["namenode"], &flags).await;
     let disk = &disks[0];
     let mut files = Files::new();
     for seed in 1..=20 {

@@ -18,8 +18,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Fast enough to see a node die within the test, slow enough for a machine that builds beside it.
 const QUICK: [&str; 6] = [
     "--heartbeat-interval-ms=200",
-    "--stale-after-ms=2000",
-    "--dead-after-ms=6000",
+    "--stale-after-ms=4000",
+    "--dead-after-ms=8000",
     "--repair-bytes-per-second=1GiB",
     "--write-timeout-ms=5000",
     // Copies are taken when the test says so.
@@ -125,12 +125,21 @@ async fn delete(cluster: &Cluster, hash: &str) {
 
 /// Waits until `ready` holds of the dump of a table.
 async fn wait_for(cluster: &Cluster, what: &str, table: &str, ready: impl Fn(&[u8]) -> bool) {
-    wait_until(what, LIMIT, || async { ready(&live(cluster, table).await) })
-        .await
-        .unwrap();
+    let waited = wait_until(what, LIMIT, || async { ready(&live(cluster, table).await) }).await;
+    if let Err(error) = waited {
+        let last = String::from_utf8(live(cluster, table).await).unwrap();
+        panic!("{error:#}; the last dump of {table}:\n{last}");
+    }
 }
 
+/// Every file has all its replicas: on a slow disk a file is acknowledged with two, and the third is reported later.
 async fn wait_until_settled(cluster: &Cluster) {
+    let nodes = cluster.datanodes.len();
+    wait_for(cluster, "all replicas", "files", |dump| {
+        let replicas = |file: &Value| file["replicas"].as_array().unwrap().len();
+        lines(dump).iter().all(|file| replicas(file) == nodes)
+    })
+    .await;
     wait_for(cluster, "no writes in flight", "writes", <[u8]>::is_empty).await;
     wait_for(cluster, "no commands", "commands", <[u8]>::is_empty).await;
 }
