@@ -6,7 +6,7 @@ use prost::Message;
 use richardstore_proto::wire::name_node_client::NameNodeClient;
 use richardstore_proto::wire::{self, block_report_request::Step, to_bytes};
 use richardstore_proto::{ContentHash, Generation, RangeDigests, range_bounds};
-use tonic::transport::Channel;
+use richardstore_runtime::Channel;
 
 const JOURNAL: [u8; 16] = [2; 16];
 /// Entries of one page, as datanodes send them.

@@ -13,12 +13,12 @@ use richardstore_drills::{CountingProxy, Process, peak_memory_bytes_of};
 use richardstore_proto::wire::name_node_client::NameNodeClient;
 use richardstore_proto::wire::{self, block_report_request, to_bytes};
 use richardstore_proto::{ContentHash, Generation, RangeDigests};
+use richardstore_runtime::Channel;
 use richardstore_runtime::{Channels, tcp_dial};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
 
 const NODE: [u8; 16] = [1; 16];
 const JOURNAL: [u8; 16] = [2; 16];

@@ -7,8 +7,8 @@ use richardstore_proto::wire::data_node_admin_client::DataNodeAdminClient;
 use richardstore_proto::wire::name_node_admin_client::NameNodeAdminClient;
 use richardstore_proto::wire::{self, MAX_MESSAGE_BYTES};
 use richardstore_proto::{ContentHash, ErrorCode, FileLocations, StoreError, WireError};
+use richardstore_runtime::Channel;
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use crate::client::Client;
 use crate::error::ClientError;

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use richardstore_proto::{
-    ContentHash, DataNodeInfo, ErrorCode, Generation, PipelineResult, StoreError, WriteTrailer,
+    ContentHash, DataNodeInfo, ErrorCode, Generation, MAX_WHOLE_BYTES, PipelineResult, StoreError,
+    WholeFile, WriteTrailer,
 };
+use richardstore_store::ReplicaMeta;
 
 use crate::node::Node;
-use crate::pipeline::{PipelineSender, WriteHeader};
-use crate::read_ahead::ReadAhead;
+use crate::pipeline::{PipelineSender, SmallCopy, WriteHeader};
+use crate::read_ahead::{Batch, ReadAhead};
 
 /// What to copy where.
 #[derive(Debug, Clone)]
@@ -20,30 +23,56 @@ pub(crate) struct Copy {
     pub(crate) request_id: String,
 }
 
-/// Copies a replica to a chain and says which of its nodes have it.
+/// Copies a replica to a chain and says which of its nodes have it. A small one goes with others that wait for the same chain.
 ///
 /// # Errors
 /// [`ErrorCode::NotFound`] and [`ErrorCode::Corrupt`] of the replica here. Failures of the chain are in the result.
 pub(crate) async fn copy(node: &Arc<Node>, request: Copy) -> Result<PipelineResult, StoreError> {
+    if request.chain.is_empty() {
+        return Ok(PipelineResult::default());
+    }
     let _room = node.admit_read()?;
-    let (mut source, mut batch) = ReadAhead::open(node, request.hash, 0, None).await?;
+    let cluster_id = node.membership.identity().cluster_id.ok_or_else(|| {
+        let message = "this datanode has not joined a cluster yet";
+        StoreError::new(ErrorCode::Unavailable, message)
+    })?;
+    let (source, batch) = ReadAhead::open(node, request.hash, 0, None).await?;
     let meta = *source.meta();
+    let generation = match request.generation {
+        Generation(0) => meta.generation,
+        asked => asked,
+    };
+    if source.has_ended() && meta.size <= MAX_WHOLE_BYTES as u64 {
+        let copy = SmallCopy {
+            chain: request.chain,
+            cluster_id,
+            file: WholeFile {
+                generation,
+                request_id: request.request_id,
+                data: in_one_piece(batch),
+                trailer: trailer(&meta),
+            },
+        };
+        return Ok(node.small_copies.send(copy).await);
+    }
     let header = WriteHeader {
-        generation: match request.generation {
-            Generation(0) => meta.generation,
-            asked => asked,
-        },
+        generation,
         chain: request.chain,
         size_hint: meta.size,
-        cluster_id: node.membership.identity().cluster_id.ok_or_else(|| {
-            StoreError::new(
-                ErrorCode::Unavailable,
-                "this datanode has not joined a cluster yet",
-            )
-        })?,
+        cluster_id,
         request_id: request.request_id,
         copy: true,
     };
+    stream(node, header, source, batch).await
+}
+
+/// Sends what is read while it is read.
+async fn stream(
+    node: &Node,
+    header: WriteHeader,
+    mut source: ReadAhead,
+    mut batch: Batch,
+) -> Result<PipelineResult, StoreError> {
     let Some(mut sender) = PipelineSender::open(&node.environment.channels, header) else {
         return Ok(PipelineResult::default());
     };
@@ -60,10 +89,20 @@ pub(crate) async fn copy(node: &Arc<Node>, request: Copy) -> Result<PipelineResu
             Some(_) | None => break,
         }
     }
-    let trailer = WriteTrailer {
+    Ok(sender.finish(trailer(source.meta())).await)
+}
+
+fn in_one_piece(mut batch: Batch) -> Bytes {
+    match batch.len() {
+        0 | 1 => batch.pop().unwrap_or_default(),
+        _ => batch.concat().into(),
+    }
+}
+
+fn trailer(meta: &ReplicaMeta) -> WriteTrailer {
+    WriteTrailer {
         hash: meta.hash,
         blake3_root: meta.blake3_root,
         size: meta.size,
-    };
-    Ok(sender.finish(trailer).await)
+    }
 }

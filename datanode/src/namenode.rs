@@ -6,9 +6,9 @@ use std::time::Duration;
 use richardstore_proto::wire::name_node_client::NameNodeClient;
 use richardstore_proto::wire::name_node_recovery_client::NameNodeRecoveryClient;
 use richardstore_proto::{ErrorCode, StoreError, wire};
+use richardstore_runtime::Channel;
 use richardstore_runtime::Channels;
 use tokio::time::timeout;
-use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 /// For one call, all of which are small. A report page is applied in one transaction.

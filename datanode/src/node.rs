@@ -15,7 +15,7 @@ use crate::membership::Membership;
 use crate::memory::Memory;
 use crate::metrics::DatanodeMetrics;
 use crate::namenode::NamenodeLink;
-use crate::pipeline::{SmallFiles, offload_failed};
+use crate::pipeline::{SmallCopies, SmallFiles, offload_failed};
 use crate::recent_uploads::RecentUploads;
 use crate::volume::Volume;
 
@@ -37,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) volume: Arc<Volume>,
     /// Publishes them on the volume.
     pub(crate) small_files: Arc<SmallFiles>,
+    /// Sends them to other nodes.
+    pub(crate) small_copies: SmallCopies,
     /// Copies make room for them.
     pub(crate) uploads: RecentUploads,
     pub(crate) membership: Membership,
@@ -76,6 +78,7 @@ impl Node {
         let tasks = Tasks::new();
         Self {
             uploads: RecentUploads::default(),
+            small_copies: SmallCopies::new(&tasks, &environment.channels),
             small_files: Arc::new(SmallFiles::new(&tasks, &volume, environment.offload)),
             namenode: NamenodeLink::new(config.namenode.clone(), environment.channels.clone()),
             writes: Arc::new(Semaphore::new(config.max_writes)),

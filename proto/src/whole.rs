@@ -35,6 +35,8 @@ pub struct WholeFiles {
     pub cluster_id: ClusterId,
     /// At least one, at most [`MAX_WHOLE_FILES`].
     pub files: Vec<WholeFile>,
+    /// Copies of files that are there already, and no uploads.
+    pub copies: bool,
 }
 
 /// One for each file, in the same order: who of the receiving node and its chain has it, or why nobody does.
@@ -87,6 +89,7 @@ impl From<WholeFiles> for wire::WriteFilesRequest {
             nodes: whole.chain.into_iter().map(Into::into).collect(),
             cluster_id: whole.cluster_id.to_string(),
             files: whole.files.into_iter().map(Into::into).collect(),
+            copies: whole.copies,
         }
     }
 }
@@ -107,6 +110,7 @@ impl TryFrom<wire::WriteFilesRequest> for WholeFiles {
             )?,
             cluster_id: cluster_field(&request.cluster_id)?,
             files: list_field("files", request.files, MAX_WHOLE_FILES, WholeFile::try_from)?,
+            copies: request.copies,
         })
     }
 }
@@ -169,6 +173,7 @@ mod tests {
             chain: Vec::new(),
             cluster_id: ClusterId::new([1; 16]),
             files: vec![file(); count],
+            copies: true,
         }
     }
 

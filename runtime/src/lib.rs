@@ -3,6 +3,7 @@
 //! A role gets all of these handed in. In production they are the system's own; a simulation puts its clock, its network
 //! and inline execution in their place, and the roles cannot tell.
 
+mod channel;
 mod clock;
 mod connections;
 mod cuttable;
@@ -18,6 +19,7 @@ mod patience;
 mod server;
 mod tasks;
 
+pub use channel::Channel;
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use entropy::{Entropy, SharedEntropy, SystemEntropy};
 pub use environment::Environment;

@@ -15,7 +15,9 @@ use richardstore_proto::{ErrorCode, StoreError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
+
+use crate::Channel;
 
 /// Peers a process talks to at most; past it the pool starts anew, which costs reconnects and nothing else.
 const MAX_CHANNELS: usize = 4096;
@@ -132,16 +134,15 @@ impl Channels {
             .max_frame_size(MAX_FRAME_BYTES);
         let dial = self.dial.clone();
         let target = address.to_owned();
-        Ok(
-            endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {
-                let stream = dial(target.clone());
-                async move {
-                    match tokio::time::timeout(CONNECT_TIMEOUT, stream).await {
-                        Ok(stream) => stream.map(TokioIo::new),
-                        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-                    }
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let stream = dial(target.clone());
+            async move {
+                match tokio::time::timeout(CONNECT_TIMEOUT, stream).await {
+                    Ok(stream) => stream.map(TokioIo::new),
+                    Err(_) => Err(io::ErrorKind::TimedOut.into()),
                 }
-            })),
-        )
+            }
+        });
+        Ok(endpoint.connect_with_connector_lazy(connector).into())
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn measure(duration: Duration) -> Result<Measured> {
     let address = bound.address().to_string();
     let router = grpc_server().add_service(BareServer::new(BareService));
     let serving = tokio::spawn(serve_grpc(bound, router, stop.clone()));
-    let client = BareClient::new(Channels::new(tcp_dial()).get(&address)?);
+    let client = BareClient::new(Channels::new(tcp_dial()).get(&address)?.bare());
     let load = Load::closed(duration);
     let unary = load.run(of(64, || Unary(client.clone()))).await?;
     let meter = ProcessMeter::new(std::process::id());

@@ -15,11 +15,11 @@ use richardstore_proto::{
     ClusterId, DataNodeInfo, ErrorCode, FileInfo, Generation, PipelineResult, StoreError,
     WriteTrailer,
 };
+use richardstore_runtime::Channel;
 use richardstore_runtime::in_place::write_file;
 use richardstore_runtime::{Channels, answer_limit, progress_limit};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 
 /// Messages that wait for the connection. Two keep it busy; more would only be memory.
 const QUEUED_MESSAGES: usize = 2;

@@ -71,6 +71,7 @@ async fn write_together(channels: &Channels, writes: Vec<WholeWrite>) -> Vec<Res
         chain: rest.clone(),
         cluster_id: writes[0].write.cluster_id,
         files: writes.iter().map(WholeFile::from).collect(),
+        copies: false,
     };
     let limit = answer_limit(1 + rest.len(), whole.bytes());
     let sent = async {

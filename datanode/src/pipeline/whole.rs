@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use richardstore_proto::wire::{self, data_node_client::DataNodeClient};
 use richardstore_proto::{
-    ErrorCode, PipelineResult, StoreError, WholeFile, WholeFiles, WholeResults,
+    DataNodeInfo, ErrorCode, PipelineResult, StoreError, WholeFile, WholeFiles, WholeResults,
 };
 use richardstore_runtime::{Channels, answer_limit, own_limit};
 
@@ -28,7 +28,9 @@ pub(crate) async fn receive_whole(
 ) -> Result<WholeResults, StoreError> {
     let whole = WholeFiles::try_from(request)?;
     check(node, whole.cluster_id, &whole.chain)?;
-    node.uploads.note();
+    if !whole.copies {
+        node.uploads.note();
+    }
     for file in &whole.files {
         count(&node.metrics.received_bytes, file.data.len());
     }
@@ -60,20 +62,32 @@ async fn publish(node: &Node, file: &WholeFile) -> Result<(), StoreError> {
     }
 }
 
-/// Has the chain take the files, and says of each who of the chain has it.
-async fn forward(channels: &Channels, whole: &WholeFiles) -> Vec<PipelineResult> {
-    let Some((next, rest)) = whole.chain.split_first() else {
-        return vec![PipelineResult::default(); whole.files.len()];
-    };
-    let request = WholeFiles {
-        chain: rest.to_vec(),
+/// Has each node of the chain take the files, and says of each file who of them has it. All at the same time, and not one from the
+/// other as with a stream: a small file is there before its message would have been passed on, and a node that hangs keeps it
+/// from nobody else.
+pub(super) async fn forward(channels: &Channels, whole: &WholeFiles) -> Vec<PipelineResult> {
+    let sent = whole.chain.iter().map(|node| send(channels, node, whole));
+    let mut results = vec![PipelineResult::default(); whole.files.len()];
+    for answers in join_all(sent).await {
+        for (result, answer) in results.iter_mut().zip(answers) {
+            result.acknowledged.extend(answer.acknowledged);
+            result.failed.extend(answer.failed);
+        }
+    }
+    results
+}
+
+/// Has one node take the files.
+async fn send(channels: &Channels, node: &DataNodeInfo, whole: &WholeFiles) -> Vec<PipelineResult> {
+    let alone = WholeFiles {
+        chain: Vec::new(),
         ..whole.clone()
     };
-    let limit = answer_limit(whole.chain.len(), whole.bytes());
+    let limit = answer_limit(1, whole.bytes());
     let sent = async {
-        let channel = channels.get(&next.address)?;
+        let channel = channels.get(&node.address)?;
         let mut client = DataNodeClient::new(channel);
-        let answer = client.write_files(wire::WriteFilesRequest::from(request));
+        let answer = client.write_files(wire::WriteFilesRequest::from(alone));
         let answer = tokio::time::timeout(limit, answer).await;
         answer.map_err(|_| silent(limit))
     };
@@ -81,7 +95,8 @@ async fn forward(channels: &Channels, whole: &WholeFiles) -> Vec<PipelineResult>
         Ok(Ok(answer)) => WholeResults::try_from(answer.into_inner()).map_err(StoreError::from),
         // An older datanode, in the middle of an upgrade.
         Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => {
-            return join_all(whole.files.iter().map(|file| stream(channels, whole, file))).await;
+            let files = whole.files.iter();
+            return join_all(files.map(|file| stream(channels, node, whole, file))).await;
         }
         Ok(Err(status)) => Err(status.into()),
         Err(error) => Err(error),
@@ -93,19 +108,25 @@ async fn forward(channels: &Channels, whole: &WholeFiles) -> Vec<PipelineResult>
         }),
         Err(error) => Err(error.clone()),
     };
-    let settled = (0..whole.files.len()).map(|place| settle(&whole.chain, each(place)));
+    let settled =
+        (0..whole.files.len()).map(|place| settle(std::slice::from_ref(node), each(place)));
     settled.collect()
 }
 
 /// Sends one file by itself.
-async fn stream(channels: &Channels, whole: &WholeFiles, file: &WholeFile) -> PipelineResult {
+async fn stream(
+    channels: &Channels,
+    node: &DataNodeInfo,
+    whole: &WholeFiles,
+    file: &WholeFile,
+) -> PipelineResult {
     let header = WriteHeader {
         generation: file.generation,
-        chain: whole.chain.clone(),
+        chain: vec![node.clone()],
         size_hint: file.trailer.size,
         cluster_id: whole.cluster_id,
         request_id: file.request_id.clone(),
-        copy: false,
+        copy: whole.copies,
     };
     match PipelineSender::open(channels, header) {
         Some(mut sender) => {

@@ -103,6 +103,7 @@ fn nearly_whole() -> Vec<u8> {
         chain: Vec::new(),
         cluster_id: CLUSTER,
         files: vec![file(b"one"), file(b"two")],
+        copies: false,
     };
     wire::WriteFilesRequest::from(whole).encode_to_vec()
 }

@@ -16,9 +16,9 @@ use richardstore_proto::{
     ClusterId, ContentHash, DataNodeInfo, ErrorCode, Generation, MAX_WANTED_BYTES, MAX_WHOLE_BYTES,
     StoreError, WantedFile, WantedFiles, WholeFile, WholeFiles, WholeReads, WholeResults,
 };
+use richardstore_runtime::Channel;
 use richardstore_runtime::{Environment, bind, grpc_server, serve_grpc};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 fn file(generation: u64, bytes: &[u8]) -> WholeFile {
@@ -39,6 +39,7 @@ async fn write(
         chain,
         cluster_id: CLUSTER,
         files: files.to_vec(),
+        copies: false,
     };
     let request = wire::WriteFilesRequest::from(whole);
     let answer = connect(head).write_files(request).await?;
@@ -116,6 +117,7 @@ async fn i10_files_of_another_cluster_and_files_in_a_circle_are_refused() {
         chain: Vec::new(),
         cluster_id: ClusterId::new([9; 16]),
         files: files.to_vec(),
+        copies: false,
     };
     let request = wire::WriteFilesRequest::from(foreign);
     let answer = connect(&node).write_files(request).await;
@@ -147,6 +149,7 @@ async fn i11_files_over_the_limit_are_refused_and_where_there_is_room_they_are_t
             chain: Vec::new(),
             cluster_id: CLUSTER,
             files: files.clone(),
+            copies: false,
         };
         let mut client = client(&datanode.address().to_string());
         let answer = client.write_files(wire::WriteFilesRequest::from(whole));

@@ -7,10 +7,10 @@ use richardstore_namenode::{Namenode, NamenodeConfig};
 use richardstore_proto::wire::name_node_client::NameNodeClient;
 use richardstore_proto::wire::{self, to_bytes};
 use richardstore_proto::{ContentHash, ErrorCode, Generation, StoreError};
+use richardstore_runtime::Channel;
 use richardstore_runtime::{Channels, Environment, SharedClock, SystemClock, tcp_dial};
 use tempfile::TempDir;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 /// No condition is waited for longer than this.

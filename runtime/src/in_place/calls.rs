@@ -6,7 +6,6 @@ use futures_util::{Stream, StreamExt, stream};
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderValue, Method, Version};
 use richardstore_proto::wire;
-use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use tower::Service;
 
@@ -14,6 +13,7 @@ use super::Side;
 use super::incoming::{answers, no_answers};
 use super::outgoing::{MessageBody, Part};
 use super::serve::{CONTENT_TYPE_GRPC, READ_FILE, WRITE_FILE};
+use crate::Channel;
 
 /// Writes the file that `parts` describe: one header, chunks, one trailer.
 ///
