@@ -42,7 +42,9 @@ pub(crate) async fn copy(node: &Arc<Node>, request: Copy) -> Result<PipelineResu
         Generation(0) => meta.generation,
         asked => asked,
     };
-    if source.has_ended() && meta.size <= MAX_WHOLE_BYTES as u64 {
+    // One that was copied in by hand may have no generation. Nobody takes it, and not what would be in one message with it either.
+    let is_valid = generation != Generation(0);
+    if is_valid && source.has_ended() && meta.size <= MAX_WHOLE_BYTES as u64 {
         let copy = SmallCopy {
             chain: request.chain,
             cluster_id,

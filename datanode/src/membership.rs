@@ -6,15 +6,20 @@ use std::time::Duration;
 
 use richardstore_proto::{ClusterId, ErrorCode, NamenodeEpoch, NodeId, StoreError};
 use richardstore_runtime::Offload;
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 use crate::identity::{Identity, IdentityError};
 use crate::pipeline::offload_failed;
 
+/// A writer waits this long for a datanode that is about to join: the namenode sends writers as soon as it has registered a datanode,
+/// which then still has to write down where it belongs.
+const JOINING_LIMIT: Duration = Duration::from_secs(5);
+
 /// Who this datanode is and whom it obeys.
 pub(crate) struct Membership {
     directory: PathBuf,
-    identity: Mutex<Identity>,
+    identity: watch::Sender<Identity>,
     namenode_seen: Mutex<Option<Instant>>,
 }
 
@@ -23,14 +28,14 @@ impl Membership {
     pub(crate) fn new(directory: PathBuf, identity: Identity) -> Self {
         Self {
             directory,
-            identity: Mutex::new(identity),
+            identity: watch::Sender::new(identity),
             namenode_seen: Mutex::new(None),
         }
     }
 
     /// The identity as it is now.
     pub(crate) fn identity(&self) -> Identity {
-        *self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.identity.borrow()
     }
 
     /// This datanode's id.
@@ -46,8 +51,14 @@ impl Membership {
             .map(|seen| seen.elapsed())
     }
 
-    /// Refuses bytes of other clusters, and all bytes before this datanode has joined one.
-    pub(crate) fn check_cluster(&self, theirs: ClusterId) -> Result<(), StoreError> {
+    /// Refuses bytes of other clusters, and those of a datanode that joins none for a while.
+    pub(crate) async fn check_cluster(&self, theirs: ClusterId) -> Result<(), StoreError> {
+        if self.identity().cluster_id.is_none() {
+            let mut identity = self.identity.subscribe();
+            let joined = identity.wait_for(|identity| identity.cluster_id.is_some());
+            // Joined or not, what follows says it.
+            drop(timeout(JOINING_LIMIT, joined).await);
+        }
         match self.identity().cluster_id {
             Some(ours) if ours == theirs => Ok(()),
             Some(ours) => Err(IdentityError::WrongCluster { ours, theirs }.into()),
@@ -72,7 +83,7 @@ impl Membership {
                 .run(move || met.save(&directory))
                 .await
                 .map_err(offload_failed)??;
-            *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = met;
+            self.identity.send_replace(met);
         }
         *self
             .namenode_seen
@@ -91,5 +102,45 @@ impl From<IdentityError> for StoreError {
             IdentityError::OldNamenode { .. } => ErrorCode::Unavailable,
         };
         StoreError::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use richardstore_proto::SessionEpoch;
+
+    const CLUSTER: ClusterId = ClusterId::new([1; 16]);
+
+    fn membership(directory: &std::path::Path) -> Membership {
+        let identity = Identity {
+            node_id: NodeId::new([2; 16]),
+            cluster_id: None,
+            session_epoch: SessionEpoch(1),
+            namenode_epoch: NamenodeEpoch(0),
+        };
+        Membership::new(directory.to_owned(), identity)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn i10_a_writer_that_is_early_waits_until_the_datanode_has_joined() {
+        let directory = tempfile::tempdir().unwrap();
+        let membership = membership(directory.path());
+        let joins = async {
+            tokio::time::sleep(JOINING_LIMIT / 2).await;
+            let met = membership.meet(Offload::Inline, CLUSTER, NamenodeEpoch(1));
+            met.await.unwrap();
+        };
+        let (checked, ()) = tokio::join!(membership.check_cluster(CLUSTER), joins);
+        checked.unwrap();
+        let other = membership.check_cluster(ClusterId::new([9; 16])).await;
+        assert_eq!(other.unwrap_err().code, ErrorCode::WrongCluster);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn i10_a_datanode_that_joins_no_cluster_takes_no_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let checked = membership(directory.path()).check_cluster(CLUSTER).await;
+        assert_eq!(checked.unwrap_err().code, ErrorCode::Unavailable);
     }
 }

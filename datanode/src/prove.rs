@@ -24,7 +24,8 @@ pub(crate) async fn prove(
     request: wire::ProveReplicaRequest,
 ) -> Result<wire::ProveReplicaResponse, StoreError> {
     node.membership
-        .check_cluster(cluster_field(&request.cluster_id)?)?;
+        .check_cluster(cluster_field(&request.cluster_id)?)
+        .await?;
     let hash = hash_field("hash", &request.hash)?;
     let nonce = <[u8; NONCE_BYTES]>::try_from(&request.nonce[..]);
     let nonce = nonce.map_err(|_| WireError::Value("nonce"))?;

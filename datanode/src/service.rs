@@ -37,7 +37,8 @@ impl DataNodeService {
     ) -> Result<wire::WriteFileResult, StoreError> {
         let node = &self.node;
         node.membership
-            .check_cluster(cluster_field(&request.cluster_id)?)?;
+            .check_cluster(cluster_field(&request.cluster_id)?)
+            .await?;
         let stream = request.stream.ok_or(WireError::Missing("stream"))?;
         let file = stream.file.ok_or(WireError::Missing("file"))?;
         let asked = Copy {

@@ -106,6 +106,7 @@ mod tests {
     use futures_util::{FutureExt, StreamExt, stream};
     use http_body::Body as _;
     use http_body_util::{BodyExt, StreamBody};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
 
     type Item = Result<Frame<Bytes>, Status>;
 
@@ -153,5 +154,37 @@ mod tests {
         let mut body = looking_ahead(Vec::new());
         assert!(body.frame().await.is_none());
         assert!(body.is_end_stream());
+    }
+
+    /// Whether a request of one message has ended when the first frame of its body has come, as a server sees it.
+    #[tokio::test]
+    async fn on_the_wire_the_last_message_ends_the_request() {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let (sender, mut ended) = tokio::sync::mpsc::channel(1);
+        let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+            let sender = sender.clone();
+            async move {
+                let mut body = request.into_body();
+                body.frame().await.unwrap().unwrap();
+                sender.send(body.is_end_stream()).await.unwrap();
+                Ok::<_, std::convert::Infallible>(Response::new(Body::empty()))
+            }
+        });
+        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        tokio::spawn(server.serve_connection(TokioIo::new(theirs), service));
+        let mut ours = Some(TokioIo::new(ours));
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let stream = ours.take().ok_or(std::io::ErrorKind::NotConnected.into());
+            async move { stream as std::io::Result<_> }
+        });
+        let endpoint = transport::Endpoint::from_static("http://peer");
+        let mut channel = Channel::from(endpoint.connect_with_connector(connector).await.unwrap());
+        let frames = stream::iter([data("a message")]);
+        let request = Request::new(Body::new(StreamBody::new(frames)));
+        std::future::poll_fn(|context| channel.poll_ready(context))
+            .await
+            .unwrap();
+        channel.call(request).await.unwrap();
+        assert_eq!(ended.recv().await, Some(true));
     }
 }

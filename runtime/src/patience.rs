@@ -1,6 +1,6 @@
 //! How long to wait for a chain of datanodes: the longer the chain, the longer, so that the node in front of a stuck one gives
 //! it up first. Its answer, which names the stuck node, is back before those further in front run out of patience and
-//! blame a sound one.
+//! blame a sound one. Small files go from the head to all others at once; the head waits for them as long as for a chain.
 
 use std::time::Duration;
 

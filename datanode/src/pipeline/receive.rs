@@ -1,5 +1,6 @@
 //! [`receive`]: one node's part in a pipeline write.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::Stream;
@@ -29,7 +30,7 @@ where
 {
     let mut incoming = IncomingWrite::new(parts);
     let header = incoming.header().await?;
-    check(node, header.cluster_id, &header.chain)?;
+    check(node, header.cluster_id, &header.chain).await?;
     let span =
         tracing::debug_span!("write", id = header.request_id, generation = %header.generation);
     let taken = take_in(node, incoming, header)
@@ -83,20 +84,20 @@ pub(super) fn tell(span: &tracing::Span, ended: &Result<PipelineResult, StoreErr
 }
 
 /// Whether a write that goes on to `chain` may be taken here.
-pub(super) fn check(
+pub(super) async fn check(
     node: &Node,
     cluster_id: ClusterId,
     chain: &[DataNodeInfo],
 ) -> Result<(), StoreError> {
-    node.membership.check_cluster(cluster_id)?;
-    let own = node.membership.node_id();
-    if chain.iter().any(|next| next.node_id == own) {
-        return Err(StoreError::new(
+    node.membership.check_cluster(cluster_id).await?;
+    let mut met = BTreeSet::from([node.membership.node_id()]);
+    match chain.iter().find(|next| !met.insert(next.node_id)) {
+        Some(twice) => Err(StoreError::new(
             ErrorCode::InvalidArgument,
-            format!("datanode {own} is twice in the chain"),
-        ));
+            format!("datanode {} is twice in the chain", twice.node_id),
+        )),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// A write with its two sides, either of which may fail without the other.

@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::header::WriteHeader;
 
-/// Messages between here and the socket. With chunks of 256 KiB this is the most that waits for a slow node.
+/// Messages between here and the connection, which takes one ahead. With chunks of 256 KiB this is what waits for a slow node.
 const QUEUED_PARTS: usize = 4;
 /// The beginning of a write is held back up to here: what ends before it is sent as a whole, without a task
 /// of its own.

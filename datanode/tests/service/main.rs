@@ -10,4 +10,5 @@ mod inventory;
 mod pipeline;
 mod reports;
 mod session;
+mod small_copies;
 mod whole_files;

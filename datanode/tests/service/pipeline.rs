@@ -6,10 +6,10 @@ use crate::common::fake_namenode::{CLUSTER, FakeNamenode};
 use crate::common::node::TestNode;
 use crate::common::until;
 use crate::common::writes::{
-    chunks, client, connect, content, header, put, read, send, trailer_of, write,
+    chunks, client, connect, content, copy, header, put, read, send, trailer_of, write,
 };
+use richardstore_proto::wire;
 use richardstore_proto::wire::write_file_request_part::Part;
-use richardstore_proto::wire::{self, to_bytes};
 use richardstore_proto::{
     Blake3Root, ClusterId, ContentHash, ErrorCode, PipelineResult, WriteTrailer,
 };
@@ -185,26 +185,6 @@ async fn i05_a_corrupt_replica_is_not_copied() {
         until("temporary files are gone", || node.temp_files().is_empty()).await;
         assert_eq!(node.replica_file(&hash), None);
     }
-}
-
-async fn copy(
-    from: &TestNode,
-    hash: &ContentHash,
-    to: &[TestNode],
-) -> Result<PipelineResult, richardstore_proto::StoreError> {
-    let request = wire::CopyFileRequest {
-        stream: Some(wire::StreamInfo {
-            file: Some(wire::FileInfo {
-                hash: to_bytes(hash.as_bytes()),
-                ..Default::default()
-            }),
-            nodes: to.iter().map(|node| node.info().into()).collect(),
-        }),
-        cluster_id: CLUSTER.to_string(),
-        request_id: "copy".to_owned(),
-    };
-    let answer = connect(from).copy_file(request).await?;
-    Ok(answer.into_inner().try_into().unwrap())
 }
 
 #[tokio::test]

@@ -107,12 +107,45 @@ async fn i01_a_node_that_is_gone_is_named_for_each_file() {
 }
 
 #[tokio::test]
+async fn i02_a_node_that_hangs_keeps_small_files_from_no_other() {
+    let namenode = FakeNamenode::start().await;
+    let head = TestNode::start(&namenode).await;
+    let sound = TestNode::start(&namenode).await;
+    // It takes connections and says nothing.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hung = DataNodeInfo {
+        node_id: richardstore_proto::NodeId::new([9; 16]),
+        address: listener.local_addr().unwrap().to_string(),
+        ..head.info()
+    };
+    let files = [file(1, b"one")];
+    let hash = files[0].trailer.hash;
+    let chain = vec![hung.clone(), sound.info()];
+    let writing = async { write(&head, chain, &files).await.unwrap() };
+    let there = until("the other has it", || sound.replica_file(&hash).is_some());
+    let mut writing = std::pin::pin!(writing);
+    tokio::select! {
+        biased;
+        _ = &mut writing => panic!("the node that hangs was not waited for"),
+        () = there => {}
+    }
+    let WholeResults(results) = writing.await;
+    let result = results[0].as_ref().unwrap();
+    assert_eq!(result.acknowledged, [head.id(), sound.id()]);
+    let failed: Vec<_> = result.failed.iter().map(|failed| failed.node_id).collect();
+    assert_eq!(failed, [hung.node_id]);
+}
+
+#[tokio::test]
 async fn i10_files_of_another_cluster_and_files_in_a_circle_are_refused() {
     let namenode = FakeNamenode::start().await;
     let node = TestNode::start(&namenode).await;
     let files = [file(1, b"one")];
     let circle = write(&node, vec![node.info()], &files).await.unwrap_err();
     assert_eq!(circle.code, ErrorCode::InvalidArgument);
+    let other = TestNode::start(&namenode).await;
+    let twice = write(&node, vec![other.info(); 2], &files).await;
+    assert_eq!(twice.unwrap_err().code, ErrorCode::InvalidArgument);
     let foreign = WholeFiles {
         chain: Vec::new(),
         cluster_id: ClusterId::new([9; 16]),

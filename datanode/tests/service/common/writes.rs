@@ -102,6 +102,27 @@ pub async fn put(node: &TestNode, generation: u64, bytes: &[u8]) -> ContentHash 
     trailer_of(bytes).hash
 }
 
+/// Has `from` copy a replica of its own.
+pub async fn copy(
+    from: &TestNode,
+    hash: &ContentHash,
+    to: &[TestNode],
+) -> Result<PipelineResult, StoreError> {
+    let request = wire::CopyFileRequest {
+        stream: Some(wire::StreamInfo {
+            file: Some(wire::FileInfo {
+                hash: to_bytes(hash.as_bytes()),
+                ..Default::default()
+            }),
+            nodes: to.iter().map(|node| node.info().into()).collect(),
+        }),
+        cluster_id: CLUSTER.to_string(),
+        request_id: "copy".to_owned(),
+    };
+    let answer = connect(from).copy_file(request).await?;
+    Ok(answer.into_inner().try_into().unwrap())
+}
+
 /// Reads a range (`length` 0: to the end). Returns the bytes that came and how the stream ended.
 pub async fn read(
     node: &TestNode,
