@@ -5,6 +5,8 @@
 //! not depend on how threads take turns. The path runs inside one call of [`counted`], so that callgrind can count that
 //! call alone. Run by `.ci/instructions`.
 
+#![allow(clippy::print_stdout)] // what `.ci/instructions` reads
+
 use std::ops::Range;
 use std::path::Path;
 use std::pin::Pin;
