@@ -154,8 +154,7 @@ impl Worker for Filling {
 pub(super) async fn run(plan: &Plan, limits: &Limits) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for &size in &plan.sizes {
-        let fewer = if size >= LARGE { 64 } else { 1 };
-        let files = (plan.repair_files / fewer).max(4);
+        let files = file_count(plan, size);
         let mut alone = Vec::new();
         for _ in 0..plan.repeat {
             alone.push(lose_one(plan, size, files).await?);
@@ -166,6 +165,12 @@ pub(super) async fn run(plan: &Plan, limits: &Limits) -> Result<Vec<Row>> {
         rows.extend(lose_one_beside_uploads(plan, size).await?);
     }
     Ok(rows)
+}
+
+/// Fewer of large files, which fill a disk.
+fn file_count(plan: &Plan, size: usize) -> u64 {
+    let fewer = if size >= LARGE { 64 } else { 1 };
+    (plan.repair_files / fewer).max(4)
 }
 
 /// A cluster in which `files` files are stored.
@@ -203,7 +208,7 @@ async fn lose_one(plan: &Plan, size: usize, files: u64) -> Result<Row> {
 /// Uploads before a loss, and while its replicas are made again.
 async fn lose_one_beside_uploads(plan: &Plan, size: usize) -> Result<[Row; 3]> {
     let place = Place::under(&plan.place)?;
-    let files = plan.repair_files;
+    let files = file_count(plan, size);
     let mut cluster = filled(place.path(), size, files).await?;
     let acknowledged = Arc::new(AtomicU64::new(files));
     let uploads = |salt| {

@@ -100,11 +100,12 @@ pub struct BenchArguments {
     /// Where stores are made, and removed again; on the disk that is to be measured
     #[arg(long, env = "RICHARDSTORE_BENCH_DIR", default_value = ".")]
     dir: PathBuf,
-    /// A gateway that runs already, in place of a store made for this; needs --namenode
+    /// A gateway that runs already, in place of a store made for this; needs --of-namenode
     #[arg(
         long,
         env = "RICHARDSTORE_BENCH_GATEWAY",
         value_name = "HOST:PORT",
+        value_parser = host_port,
         requires = "existing_namenode"
     )]
     gateway: Option<String>,
@@ -112,7 +113,8 @@ pub struct BenchArguments {
     #[arg(
         long = "of-namenode",
         env = "RICHARDSTORE_BENCH_NAMENODE",
-        value_name = "HOST:PORT"
+        value_name = "HOST:PORT",
+        value_parser = host_port
     )]
     existing_namenode: Option<String>,
     /// Compare with what an earlier run printed with --json
@@ -121,6 +123,20 @@ pub struct BenchArguments {
     /// Every mode, very short: shows that it works and measures nothing
     #[arg(long, env = "RICHARDSTORE_BENCH_SMOKE")]
     smoke: bool,
+}
+
+/// An address, also in the form that a browser shows.
+fn host_port(text: &str) -> Result<String, String> {
+    let bare = text.strip_prefix("http://").unwrap_or(text);
+    let bare = bare.strip_suffix('/').unwrap_or(bare);
+    match bare.rsplit_once(':') {
+        Some((host, port))
+            if !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok() =>
+        {
+            Ok(bare.to_owned())
+        }
+        _ => Err("not a HOST:PORT".to_owned()),
+    }
 }
 
 impl BenchArguments {
@@ -207,4 +223,30 @@ pub async fn run(arguments: BenchArguments, output: Output, stop: CancellationTo
 fn read_sheet(path: &std::path::Path) -> Result<Sheet> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("{} is no sheet", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_be_what_a_browser_shows() {
+        for text in [
+            "127.0.0.1:80",
+            "http://127.0.0.1:80",
+            "http://127.0.0.1:80/",
+        ] {
+            assert_eq!(host_port(text).as_deref(), Ok("127.0.0.1:80"));
+        }
+        for text in [
+            "",
+            ":80",
+            "host",
+            "host:port",
+            "https://host:80",
+            "host:80/path",
+        ] {
+            assert!(host_port(text).is_err(), "{text}");
+        }
+    }
 }
