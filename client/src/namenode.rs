@@ -7,8 +7,7 @@ use richardstore_proto::wire::{self, MAX_MESSAGE_BYTES, WireError};
 use richardstore_proto::{
     Allocation, ContentHash, ErrorCode, FileInfo, FileLocations, Generation, NodeId, StoreError,
 };
-use richardstore_runtime::Channel;
-use richardstore_runtime::Channels;
+use richardstore_runtime::{Channel, Channels};
 
 use crate::error::ClientError;
 use crate::events::EventPosition;

@@ -6,8 +6,7 @@ use std::time::Duration;
 use richardstore_proto::wire::name_node_client::NameNodeClient;
 use richardstore_proto::wire::name_node_recovery_client::NameNodeRecoveryClient;
 use richardstore_proto::{ErrorCode, StoreError, wire};
-use richardstore_runtime::Channel;
-use richardstore_runtime::Channels;
+use richardstore_runtime::{Channel, Channels};
 use tokio::time::timeout;
 use tonic::{Response, Status};
 

@@ -10,8 +10,7 @@ use richardstore_namenode::{Namenode, NamenodeConfig};
 use richardstore_proto::wire::name_node_client::NameNodeClient;
 use richardstore_proto::wire::{self, to_bytes};
 use richardstore_proto::{ContentHash, Generation};
-use richardstore_runtime::Channel;
-use richardstore_runtime::{Channels, Environment, tcp_dial};
+use richardstore_runtime::{Channel, Channels, Environment, tcp_dial};
 
 use super::Plan;
 use super::killed::killed;

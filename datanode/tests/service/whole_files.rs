@@ -16,8 +16,7 @@ use richardstore_proto::{
     ClusterId, ContentHash, DataNodeInfo, ErrorCode, Generation, MAX_WANTED_BYTES, MAX_WHOLE_BYTES,
     StoreError, WantedFile, WantedFiles, WholeFile, WholeFiles, WholeReads, WholeResults,
 };
-use richardstore_runtime::Channel;
-use richardstore_runtime::{Environment, bind, grpc_server, serve_grpc};
+use richardstore_runtime::{Channel, Environment, bind, grpc_server, serve_grpc};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 

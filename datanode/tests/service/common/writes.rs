@@ -8,8 +8,7 @@ use richardstore_proto::wire::{self, to_bytes};
 use richardstore_proto::{
     ClusterId, ContentHash, DataNodeInfo, Generation, PipelineResult, StoreError, WriteTrailer,
 };
-use richardstore_runtime::Channel;
-use richardstore_runtime::{Channels, tcp_dial};
+use richardstore_runtime::{Channel, Channels, tcp_dial};
 use richardstore_store::ContentHasher;
 
 use super::fake_namenode::CLUSTER;
