@@ -44,12 +44,14 @@ enum HotPath {
 const HOT_PATHS: [(&str, HotPath, u32); 5] = [
     ("upload-4k", HotPath::Put(4 << 10), 50),
     ("upload-1m", HotPath::Put(1 << 20), 4),
-    ("download-4k", HotPath::Get(4 << 10), 100),
+    ("download-4k", HotPath::Get(4 << 10), 400),
     ("download-1m", HotPath::Get(1 << 20), 10),
-    ("look-up", HotPath::LookUp, 100),
+    ("look-up", HotPath::LookUp, 1000),
 ];
 /// Before what is counted, so that connections are there and memory is taken.
 const WARM_UPS: u32 = 2;
+/// Time for what uploads leave to be done: reports, and allocations that nobody took.
+const SETTLING: Duration = Duration::from_secs(2);
 
 struct Cluster {
     namenode: Namenode,
@@ -175,6 +177,7 @@ fn main() -> Result<()> {
     let cluster = runtime.block_on(Cluster::start(Path::new(dir)))?;
     let hash = runtime.block_on(path.prepare(&cluster.client))?;
     runtime.block_on(path.repeat(&cluster.client, &hash, 0..WARM_UPS))?;
+    runtime.block_on(async { tokio::time::sleep(SETTLING).await });
     let numbers = WARM_UPS..WARM_UPS + count;
     counted(
         &runtime,
