@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use richardstore_proto::{
-    ContentHash, DataNodeInfo, ErrorCode, Generation, MAX_WHOLE_BYTES, PipelineResult, StoreError,
-    WholeFile, WriteTrailer,
+    ContentHash, DataNodeInfo, Generation, MAX_WHOLE_BYTES, PipelineResult, StoreError, WholeFile,
+    WriteTrailer,
 };
 use richardstore_store::ReplicaMeta;
 
@@ -26,17 +25,11 @@ pub(crate) struct Copy {
 /// Copies a replica to a chain and says which of its nodes have it. A small one goes with others that wait for the same chain.
 ///
 /// # Errors
-/// [`ErrorCode::NotFound`] and [`ErrorCode::Corrupt`] of the replica here. Failures of the chain are in the result.
+/// `NotFound` and `Corrupt` of the replica here. Failures of the chain are in the result.
 pub(crate) async fn copy(node: &Arc<Node>, request: Copy) -> Result<PipelineResult, StoreError> {
-    if request.chain.is_empty() {
-        return Ok(PipelineResult::default());
-    }
     let _room = node.admit_read()?;
-    let cluster_id = node.membership.identity().cluster_id.ok_or_else(|| {
-        let message = "this datanode has not joined a cluster yet";
-        StoreError::new(ErrorCode::Unavailable, message)
-    })?;
-    let (source, batch) = ReadAhead::open(node, request.hash, 0, None).await?;
+    let cluster_id = node.membership.cluster_id()?;
+    let (source, mut batch) = ReadAhead::open(node, request.hash, 0, None).await?;
     let meta = *source.meta();
     let generation = match request.generation {
         Generation(0) => meta.generation,
@@ -51,7 +44,8 @@ pub(crate) async fn copy(node: &Arc<Node>, request: Copy) -> Result<PipelineResu
             file: WholeFile {
                 generation,
                 request_id: request.request_id,
-                data: in_one_piece(batch),
+                // One chunk holds it, or none where it is empty.
+                data: batch.pop().unwrap_or_default(),
                 trailer: trailer(&meta),
             },
         };
@@ -92,13 +86,6 @@ async fn stream(
         }
     }
     Ok(sender.finish(trailer(source.meta())).await)
-}
-
-fn in_one_piece(mut batch: Batch) -> Bytes {
-    match batch.len() {
-        0 | 1 => batch.pop().unwrap_or_default(),
-        _ => batch.concat().into(),
-    }
 }
 
 fn trailer(meta: &ReplicaMeta) -> WriteTrailer {

@@ -59,14 +59,19 @@ impl Membership {
             // Joined or not, what follows says it.
             drop(timeout(JOINING_LIMIT, joined).await);
         }
-        match self.identity().cluster_id {
-            Some(ours) if ours == theirs => Ok(()),
-            Some(ours) => Err(IdentityError::WrongCluster { ours, theirs }.into()),
-            None => Err(StoreError::new(
-                ErrorCode::Unavailable,
-                "this datanode has not joined a cluster yet",
-            )),
+        let ours = self.cluster_id()?;
+        match ours == theirs {
+            true => Ok(()),
+            false => Err(IdentityError::WrongCluster { ours, theirs }.into()),
         }
+    }
+
+    /// The cluster that this datanode has joined.
+    pub(crate) fn cluster_id(&self) -> Result<ClusterId, StoreError> {
+        self.identity().cluster_id.ok_or_else(|| {
+            let message = "this datanode has not joined a cluster yet";
+            StoreError::new(ErrorCode::Unavailable, message)
+        })
     }
 
     /// Takes an answer of a namenode of `cluster` and `epoch`. What it teaches is on disk before it is acted on: a

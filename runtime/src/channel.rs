@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::transport;
@@ -93,10 +93,6 @@ impl http_body::Body for LookingAhead {
 
     fn is_end_stream(&self) -> bool {
         self.ended || (self.next.is_none() && self.body.is_end_stream())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
     }
 }
 
