@@ -1,4 +1,4 @@
-//! Uploads: a form at `/upload`, raw bytes at `/files`, and at `/files/{hash}` raw bytes whose hash is known before.
+//! Uploads: a form at `/upload`, raw bytes or a form at `/files`, and at `/files/{hash}` raw bytes whose hash is known before.
 
 use std::sync::Arc;
 
@@ -55,30 +55,29 @@ pub(crate) async fn upload_form(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Uploaded>, ApiError> {
-    let declared = declared_hash(&headers)?;
-    let body = receive(&app, body)?;
-    let field = FileField::find(&headers, body).await?;
-    let name = field.file_name().map(str::to_owned);
-    let size_hint = field.size_hint_bytes();
-    let outcome = store(&app, field, size_hint, declared, &id).await?;
+    let (outcome, name) = store_form(&app, &headers, body, &id).await?;
     Ok(Json(Uploaded::new(&outcome, name)))
 }
 
-/// `POST /files`
+/// `POST /files`. Of a form its file is stored: nobody who sends one wants the boundaries kept.
 pub(crate) async fn upload_raw(
     State(app): State<Arc<App>>,
     Extension(id): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, HeaderMap, Json<Uploaded>), ApiError> {
-    let declared = declared_hash(&headers)?;
-    let body = receive(&app, body)?;
-    let size_hint = body.announced();
-    let outcome = store(&app, body, size_hint, declared, &id).await?;
+    let (outcome, name) = if FileField::is_in(&headers) {
+        store_form(&app, &headers, body, &id).await?
+    } else {
+        let declared = declared_hash(&headers)?;
+        let body = receive(&app, body)?;
+        let size_hint = body.announced();
+        (store(&app, body, size_hint, declared, &id).await?, None)
+    };
     Ok((
         StatusCode::CREATED,
         location(&outcome),
-        Json(Uploaded::new(&outcome, None)),
+        Json(Uploaded::new(&outcome, name)),
     ))
 }
 
@@ -113,6 +112,22 @@ pub(crate) async fn put_declared(
 
 fn receive(app: &App, body: Body) -> Result<UploadBody, SourceError> {
     UploadBody::new(body, app.config.body_limit_bytes, app.config.pace())
+}
+
+/// What became of the file in a form, and how the form calls it.
+async fn store_form(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+    id: &RequestId,
+) -> Result<(PutOutcome, Option<String>), ApiError> {
+    let declared = declared_hash(headers)?;
+    let body = receive(app, body)?;
+    let field = FileField::find(headers, body).await?;
+    let name = field.file_name().map(str::to_owned);
+    let size_hint = field.size_hint_bytes();
+    let outcome = store(app, field, size_hint, declared, id).await?;
+    Ok((outcome, name))
 }
 
 async fn store<S>(

@@ -74,6 +74,20 @@ async fn raw_bytes_are_created_with_a_location() {
 }
 
 #[tokio::test]
+async fn a_form_sent_to_files_is_taken_apart() {
+    let served = Served::start().await;
+    let body = form("file", "notes.txt", b"abc");
+    let reply = served.send("POST", "/files", &[&form_type()], &body).await;
+    let hash = hash_of(b"abc");
+    assert_eq!(reply.status, 201);
+    assert_eq!(reply.header("location"), Some(format!("/files/{hash}")));
+    assert_eq!(reply.json()["name"], "notes.txt");
+    let body = form("other", "x", b"abd");
+    let reply = served.send("POST", "/files", &[&form_type()], &body).await;
+    reply.assert_error(400, "invalid_argument");
+}
+
+#[tokio::test]
 async fn a_declared_hash_is_checked() {
     let served = Served::start().await;
     let hash = hash_of(b"abc");

@@ -35,6 +35,11 @@ pub(crate) struct FileField {
 }
 
 impl FileField {
+    /// Whether the body is said to be a form.
+    pub(crate) fn is_in(headers: &HeaderMap) -> bool {
+        form_type(headers).is_some()
+    }
+
     /// Reads up to the field `file`.
     ///
     /// # Errors
@@ -135,17 +140,17 @@ impl Stream for FileField {
 }
 
 fn boundary(headers: &HeaderMap) -> Result<String, SourceError> {
-    let wanted = || refused("the Content-Type has to be multipart/form-data with a boundary");
-    let content_type = headers
+    let boundary = form_type(headers).and_then(|form| form.get("boundary").map(str::to_owned));
+    boundary
+        .ok_or_else(|| refused("the Content-Type has to be multipart/form-data with a boundary"))
+}
+
+fn form_type(headers: &HeaderMap) -> Option<Parameters> {
+    headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .map(Parameters::parse)
         .filter(|parsed| parsed.value == "multipart/form-data")
-        .ok_or_else(wanted)?;
-    content_type
-        .get("boundary")
-        .map(str::to_owned)
-        .ok_or_else(wanted)
 }
 
 fn length(bytes: &Bytes) -> u64 {
