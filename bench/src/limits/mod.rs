@@ -30,10 +30,16 @@ pub struct Limits {
     pub direct_write: f64,
     /// The same through the page cache.
     pub buffered_write: f64,
+    /// Sequential reads and writes of the same bytes past the page cache, by one thread.
+    #[serde(default)]
+    pub direct_copy: f64,
     /// Files of 4 KiB made durable by the store's own library, one after the other.
     pub publish_alone: f64,
     /// The same by 64 threads, which share their syncs.
     pub publish_batched: f64,
+    /// The same with another one read before each.
+    #[serde(default)]
+    pub read_and_publish: f64,
     /// SHA-256 on one core.
     pub sha256: f64,
     /// BLAKE3 on one core.
@@ -66,8 +72,10 @@ impl Limits {
             let mut rows = vec![
                 disk::direct_write(&path, duration)?,
                 disk::buffered_write(&path, duration)?,
+                disk::direct_copy(&path, duration)?,
                 disk::publish(&path, 1, duration)?,
                 disk::publish(&path, 64, duration)?,
+                disk::read_and_publish(&path, 64, duration)?,
             ];
             rows.extend(database::commits(&path, duration)?);
             rows.extend(hashing::both(duration));
@@ -82,8 +90,10 @@ impl Limits {
         let limits = Self {
             direct_write: bytes(disk::DIRECT),
             buffered_write: bytes(disk::BUFFERED),
+            direct_copy: bytes(disk::COPY),
             publish_alone: calls(&disk::publish_name(1)),
             publish_batched: calls(&disk::publish_name(64)),
+            read_and_publish: calls(&disk::copy_name(64)),
             sha256: bytes(hashing::SHA256),
             blake3: bytes(hashing::BLAKE3),
             grpc_download: bytes(network::DOWNLOAD),
@@ -121,10 +131,9 @@ impl Limits {
         Some(self.database_insert.min(self.grpc_unary)).filter(|limit| *limit > 0.0)
     }
 
-    /// Replicas of `size` bytes that can be made again in a second: read from the cache or the disk, and published, or for
-    /// large ones written.
+    /// Replicas of `size` bytes that can be made again in a second: read, and published, or for large ones written.
     pub fn repair(&self, size: usize) -> Option<f64> {
-        let written = self.direct_write / size.max(1) as f64;
-        Some(self.publish_batched.min(written)).filter(|limit| *limit > 0.0)
+        let written = self.direct_copy / size.max(1) as f64;
+        Some(self.read_and_publish.min(written)).filter(|limit| *limit > 0.0)
     }
 }
