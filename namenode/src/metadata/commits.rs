@@ -1,5 +1,6 @@
 //! [`Commits`]: how large and how long the durable commits were.
 
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use richardstore_runtime::metrics::{COUNTS, Histogram, SECONDS};
@@ -11,6 +12,8 @@ pub struct Commits {
     pub sizes: Histogram,
     /// Time of each, both syncs included.
     pub times: Histogram,
+    /// Mutations that the last one left for their turn.
+    pub(super) left: AtomicUsize,
 }
 
 impl Default for Commits {
@@ -18,6 +21,7 @@ impl Default for Commits {
         Self {
             sizes: Histogram::new(COUNTS),
             times: Histogram::new(SECONDS),
+            left: AtomicUsize::new(0),
         }
     }
 }

@@ -1,7 +1,9 @@
-//! [`Metadata`]: mutations in, durable replies out. One writer task commits what has gathered while it wrote before.
+//! [`Metadata`]: mutations in, durable replies out. One writer task commits what has gathered while it wrote before, and leaves
+//! large pieces for their turn.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use richardstore_proto::ClusterId;
@@ -15,6 +17,7 @@ use super::ledger::{Ledger, LedgerFailure, Replies};
 use super::open::{OpenError, open_directory};
 use super::room::Tight;
 use super::tables::ViewError;
+use super::turns::{Turns, records};
 use super::view::View;
 use crate::mutation::{Mutation, MutationError, Reply};
 
@@ -69,6 +72,7 @@ struct Request {
 struct Writer {
     ledger: Arc<Ledger>,
     queue: mpsc::Receiver<Request>,
+    turns: Turns<Request>,
     batch_limit: usize,
     offload: Offload,
     stopping: CancellationToken,
@@ -110,6 +114,7 @@ impl Metadata {
         let writer = Writer {
             ledger: Arc::clone(&ledger),
             queue: receiver,
+            turns: Turns::default(),
             batch_limit: options.batch_limit.max(1),
             offload: env.offload,
             stopping: tasks.stopping(),
@@ -129,8 +134,9 @@ impl Metadata {
         }
     }
 
-    /// Applies a mutation and returns when it is durable, together with whatever else was waiting. Mutations of one caller
-    /// that waits for each reply are applied in order. Dropping the future does not take the mutation back.
+    /// Applies a mutation and returns when it is durable, together with others that were waiting. Mutations of one caller
+    /// that waits for each reply are applied in order; of others, one with many records may come after one with few that was
+    /// submitted later. Dropping the future does not take the mutation back.
     ///
     /// # Errors
     /// The refusals of [`MutationError`]. After [`MutationError::Storage`] it is not known whether the mutation is on disk.
@@ -175,7 +181,8 @@ impl Metadata {
     /// Mutations that wait for the writer.
     pub fn queued(&self) -> usize {
         let queue = &self.inner.queue;
-        queue.max_capacity() - queue.capacity()
+        let left = self.inner.commits.left.load(Ordering::Relaxed);
+        left + queue.max_capacity() - queue.capacity()
     }
 
     /// Takes no more mutations, finishes those that were taken, and closes the file once the last clone and the last view
@@ -195,32 +202,47 @@ impl Metadata {
 
 impl Writer {
     async fn run(mut self) {
-        let mut requests = Vec::new();
-        let mut closing = false;
-        loop {
-            let received = tokio::select! {
-                biased;
-                () = self.stopping.cancelled(), if !closing => {
-                    // What was sent before is still received, then the channel ends.
-                    self.queue.close();
-                    closing = true;
-                    continue;
-                }
-                received = self.queue.recv_many(&mut requests, self.batch_limit) => received,
-            };
-            if received == 0 {
-                return;
-            }
-            if let Err(failure) = self.commit(&mut requests).await {
+        while self.gather().await {
+            let requests = self.turns.next(self.batch_limit);
+            let left = self.turns.len();
+            self.commits.left.store(left, Ordering::Relaxed);
+            if let Err(failure) = self.commit(requests).await {
                 self.fail(&failure).await;
                 return;
             }
         }
     }
 
-    async fn commit(&self, requests: &mut Vec<Request>) -> Result<(), LedgerFailure> {
+    /// Takes in what waits. Where that is nothing, waits for it; `false` where nothing will come any more.
+    async fn gather(&mut self) -> bool {
+        let mut received = Vec::new();
+        let room = self.batch_limit.saturating_sub(self.turns.len());
+        while received.len() < room
+            && let Ok(request) = self.queue.try_recv()
+        {
+            received.push(request);
+        }
+        while received.is_empty() && self.turns.len() == 0 {
+            tokio::select! {
+                biased;
+                // What was sent before is still received, then the channel ends.
+                () = self.stopping.cancelled(), if !self.queue.is_closed() => self.queue.close(),
+                count = self.queue.recv_many(&mut received, self.batch_limit) => {
+                    if count == 0 {
+                        return false;
+                    }
+                }
+            }
+        }
+        for request in received {
+            self.turns.push(records(&request.mutation), request);
+        }
+        true
+    }
+
+    async fn commit(&self, requests: Vec<Request>) -> Result<(), LedgerFailure> {
         let (mutations, answers): (Vec<_>, Vec<_>) = requests
-            .drain(..)
+            .into_iter()
             .map(|request| (request.mutation, request.reply))
             .unzip();
         let replies = match self.run_batch(mutations).await {
@@ -257,10 +279,12 @@ impl Writer {
         tracing::error!(%failure, "the metadata database failed; the namenode has to be restarted");
         self.failed.cancel();
         self.queue.close();
+        let refused = || Err(MutationError::Storage(failure.0.clone()));
+        for request in self.turns.drain() {
+            let _ = request.reply.send(refused());
+        }
         while let Some(request) = self.queue.recv().await {
-            let _ = request
-                .reply
-                .send(Err(MutationError::Storage(failure.0.clone())));
+            let _ = request.reply.send(refused());
         }
     }
 }

@@ -38,6 +38,7 @@ mod reports;
 mod room;
 mod tables;
 mod tombstones;
+mod turns;
 mod upgrade;
 mod view;
 mod writes;
