@@ -11,9 +11,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 const LANES: u32 = 32;
 /// A file takes one lane for each of so many bytes, a quarter of all at most: a few large ones fill a disk.
 const BYTES_A_LANE: u64 = 128 << 10;
-/// While somebody uploads, lanes rest after a copy for so many times as long as it took: who uploads waits for the same syncs and
-/// processors, and a file that is short of a replica for a little longer does not. Small copies that share their syncs end together,
-/// so they come in bursts with the disk to others in between. Fewer at once would not help: each would have syncs of its own.
+/// Small files at once while somebody uploads, who waits for the same syncs and processors: more of them are a longer wait.
+const BESIDE_UPLOADS: u32 = 4;
+/// While somebody uploads, lanes rest after a copy for so many times as long as it took: a file that is short of a replica for a
+/// little longer waits for nobody. Small copies that share their syncs end together, so they come in short bursts, and most
+/// uploads meet none.
 const REST: u32 = 8;
 const LONGEST_REST: Duration = Duration::from_secs(2);
 
@@ -35,7 +37,7 @@ impl Default for CopyLanes {
 
 impl CopyLanes {
     /// Waits until a file of `size` bytes may be copied. Its lanes are taken until the permit is dropped.
-    /// Beside uploads there is one large file at a time.
+    /// Beside uploads there is one large file at a time, and few small ones.
     pub(super) async fn take(&self, size: u64, beside_uploads: bool) -> SemaphorePermit<'_> {
         let lanes = match size {
             0..=BYTES_A_LANE => &self.small,
@@ -54,8 +56,9 @@ pub(super) fn rest(time: Duration) -> Duration {
 fn wanted(size: u64, beside_uploads: bool) -> u32 {
     let lanes = size.div_ceil(BYTES_A_LANE);
     let lanes = u32::try_from(lanes).map_or(LANES / 4, |lanes| lanes.clamp(1, LANES / 4));
-    match beside_uploads && size > BYTES_A_LANE {
-        true => LANES,
+    match beside_uploads {
+        true if size > BYTES_A_LANE => LANES,
+        true => LANES / BESIDE_UPLOADS,
         false => lanes,
     }
 }
@@ -90,11 +93,11 @@ mod tests {
     }
 
     #[test]
-    fn beside_uploads_there_is_one_large_copy_and_small_ones_come_in_bursts() {
+    fn beside_uploads_there_is_one_large_copy_and_small_ones_come_in_short_bursts() {
         let lanes = CopyLanes::default();
         for (size, expected) in [
-            (0, 32),
-            (SMALL, 32),
+            (0, 4),
+            (SMALL, 4),
             (SMALL + 1, 1),
             (LARGE, 1),
             (u64::MAX, 1),
@@ -110,6 +113,6 @@ mod tests {
         let lanes = CopyLanes::default();
         let hanging = lanes.take(LARGE, true).now_or_never();
         assert!(hanging.is_some() && lanes.take(LARGE, true).now_or_never().is_none());
-        assert_eq!(at_once(&lanes, SMALL, true), 32);
+        assert_eq!(at_once(&lanes, SMALL, true), 4);
     }
 }

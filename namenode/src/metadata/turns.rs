@@ -2,7 +2,8 @@
 //!
 //! An upload waits for the transaction under way and for its own, so neither may be long. What the background sends comes in pieces
 //! of hundreds of records, and beside a repair several of those wait at any time. A transaction takes all that is short, and of
-//! the pieces one, or as many as have the records of one. Each takes some, so a stream of uploads holds up no piece for good.
+//! the pieces one, or as many as have the records of one. Each takes some, so a stream of uploads holds up no piece for good; and
+//! where nothing short comes, there is no one to wait, and more of them go together.
 
 use std::collections::VecDeque;
 
@@ -12,11 +13,15 @@ use crate::mutation::Mutation;
 const SHORT: usize = 16;
 /// Records of all pieces in one transaction, if it is not a single piece.
 const PIECES: usize = 256;
+/// The same where nothing short waits, nor did the last time.
+const QUIET_PIECES: usize = 1024;
 
 /// What waits, in the order in which it came.
 pub(super) struct Turns<T> {
     short: VecDeque<T>,
     pieces: VecDeque<(usize, T)>,
+    /// The last transaction had something short.
+    was_busy: bool,
 }
 
 impl<T> Default for Turns<T> {
@@ -24,6 +29,7 @@ impl<T> Default for Turns<T> {
         Self {
             short: VecDeque::new(),
             pieces: VecDeque::new(),
+            was_busy: false,
         }
     }
 }
@@ -43,10 +49,16 @@ impl<T> Turns<T> {
 
     /// What goes together now, at most `limit`; nothing where nothing waits.
     pub(super) fn next(&mut self, limit: usize) -> Vec<T> {
+        let is_busy = !self.short.is_empty();
+        let most = match is_busy || self.was_busy {
+            true => PIECES,
+            false => QUIET_PIECES,
+        };
+        self.was_busy = is_busy;
         let mut next = Vec::new();
         let mut records = 0;
         while let Some((more, _)) = self.pieces.front()
-            && (next.is_empty() || records + more <= PIECES)
+            && (next.is_empty() || records + more <= most)
             && next.len() < limit
         {
             records += more;
@@ -112,8 +124,17 @@ mod tests {
 
     #[test]
     fn pieces_that_have_the_records_of_one_go_together_in_their_order() {
-        let waiting = [(100, 'A'), (100, 'B'), (100, 'C'), (17, 'D')];
-        assert_eq!(all(turns(&waiting), 100), ["AB", "CD"]);
+        let waiting = [(100, 'A'), (100, 'B'), (100, 'C'), (17, 'D'), (1, 'u')];
+        assert_eq!(all(turns(&waiting), 100), ["ABu", "CD"]);
+    }
+
+    #[test]
+    fn more_pieces_go_together_when_nothing_short_came_twice() {
+        let waiting = "ABCDEFG".chars().map(|name| (256, name));
+        let mut waiting: Vec<_> = waiting.collect();
+        assert_eq!(all(turns(&waiting), 100), ["ABCD", "EFG"]);
+        waiting.push((1, 'u'));
+        assert_eq!(all(turns(&waiting), 100), ["Au", "B", "CDEF", "G"]);
     }
 
     #[test]
