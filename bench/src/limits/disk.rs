@@ -1,7 +1,7 @@
 //! Sequential writes and copies, and small files made durable and copied.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ pub(super) fn buffered_write(place: &Path, duration: Duration) -> Result<Row> {
     write(BUFFERED, duration, file, None)
 }
 
-/// Reads what [`direct_write`] has written, and writes it elsewhere, both past the page cache.
+/// Reads what [`direct_write`] has written before, and writes it elsewhere, both past the page cache, a block at a time as `dd` does.
 pub(super) fn direct_copy(place: &Path, duration: Duration) -> Result<Row> {
     let source = open_direct(File::options().read(true), written(place))?;
     let path = place.join("copied");
@@ -72,12 +72,15 @@ fn write(name: &str, duration: Duration, mut file: File, mut source: Option<File
     let started = Instant::now();
     let mut written = 0;
     while started.elapsed() < duration && written < MOST_BYTES {
-        if let Some(source) = &mut source
-            && source.read_exact(block).is_err()
-        {
-            // It has ended.
-            source.rewind()?;
-            source.read_exact(block)?;
+        if let Some(source) = &mut source {
+            // From the beginning again where it has ended.
+            match source.read_exact(block) {
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    source.rewind()?;
+                    source.read_exact(block)?;
+                }
+                read => read?,
+            }
         }
         file.write_all(block)?;
         written += BLOCK_BYTES as u64;

@@ -31,14 +31,12 @@ pub struct Limits {
     /// The same through the page cache.
     pub buffered_write: f64,
     /// Sequential reads and writes of the same bytes past the page cache, by one thread.
-    #[serde(default)]
     pub direct_copy: f64,
     /// Files of 4 KiB made durable by the store's own library, one after the other.
     pub publish_alone: f64,
     /// The same by 64 threads, which share their syncs.
     pub publish_batched: f64,
     /// The same with another one read before each.
-    #[serde(default)]
     pub read_and_publish: f64,
     /// SHA-256 on one core.
     pub sha256: f64,

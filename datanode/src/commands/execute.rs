@@ -232,7 +232,7 @@ async fn replicate(
     let _turn = tokio::select! {
         biased;
         () = stopping.cancelled() => return,
-        turn = commands.copying.take(file.size, node.uploads.any()) => turn,
+        turn = commands.copying.take(file.size, || node.uploads.any()) => turn,
     };
     let request = Copy {
         hash: file.hash,

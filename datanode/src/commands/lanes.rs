@@ -20,17 +20,24 @@ const REST: u32 = 8;
 const LONGEST_REST: Duration = Duration::from_secs(2);
 
 /// The lanes of one datanode.
+#[derive(Default)]
 pub(super) struct CopyLanes {
-    // Files that take one lane.
-    small: Semaphore,
-    large: Semaphore,
+    // Files of up to `BYTES_A_LANE`.
+    small: Lanes,
+    large: Lanes,
 }
 
-impl Default for CopyLanes {
+struct Lanes {
+    // Only who is in front says how many it wants: uploads may have begun or ended since it came.
+    front: Semaphore,
+    free: Semaphore,
+}
+
+impl Default for Lanes {
     fn default() -> Self {
         Self {
-            small: Semaphore::new(LANES as usize),
-            large: Semaphore::new(LANES as usize),
+            front: Semaphore::new(1),
+            free: Semaphore::new(LANES as usize),
         }
     }
 }
@@ -38,12 +45,21 @@ impl Default for CopyLanes {
 impl CopyLanes {
     /// Waits until a file of `size` bytes may be copied. Its lanes are taken until the permit is dropped.
     /// Beside uploads there is one large file at a time, and few small ones.
-    pub(super) async fn take(&self, size: u64, beside_uploads: bool) -> SemaphorePermit<'_> {
+    pub(super) async fn take(
+        &self,
+        size: u64,
+        beside_uploads: impl Fn() -> bool,
+    ) -> SemaphorePermit<'_> {
         let lanes = match size {
             0..=BYTES_A_LANE => &self.small,
             _ => &self.large,
         };
-        let taken = lanes.acquire_many(wanted(size, beside_uploads)).await;
+        let front = lanes.front.acquire().await;
+        let taken = lanes
+            .free
+            .acquire_many(wanted(size, beside_uploads()))
+            .await;
+        drop(front);
         taken.expect("the semaphores are never closed")
     }
 }
@@ -66,6 +82,9 @@ fn wanted(size: u64, beside_uploads: bool) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+    use std::pin::pin;
+
     use futures_util::FutureExt;
 
     const SMALL: u64 = BYTES_A_LANE;
@@ -74,7 +93,7 @@ mod tests {
     /// How many files of `size` are copied at once.
     fn at_once(lanes: &CopyLanes, size: u64, beside_uploads: bool) -> usize {
         let mut taken = Vec::new();
-        while let Some(permit) = lanes.take(size, beside_uploads).now_or_never() {
+        while let Some(permit) = lanes.take(size, || beside_uploads).now_or_never() {
             taken.push(permit);
         }
         taken.len()
@@ -111,8 +130,26 @@ mod tests {
     #[test]
     fn large_files_whose_targets_hang_hold_up_no_small_one() {
         let lanes = CopyLanes::default();
-        let hanging = lanes.take(LARGE, true).now_or_never();
-        assert!(hanging.is_some() && lanes.take(LARGE, true).now_or_never().is_none());
+        let hanging = lanes.take(LARGE, || true).now_or_never();
+        assert!(hanging.is_some() && lanes.take(LARGE, || true).now_or_never().is_none());
         assert_eq!(at_once(&lanes, SMALL, true), 4);
+    }
+
+    #[test]
+    fn who_waits_wants_what_is_right_when_its_turn_comes() {
+        let (lanes, uploading) = (CopyLanes::default(), Cell::new(false));
+        let waiting = || lanes.take(SMALL, || uploading.get());
+        let first: Vec<_> = (0..LANES)
+            .filter_map(|_| waiting().now_or_never())
+            .collect();
+        let mut second = pin!(waiting());
+        let mut third = pin!(waiting());
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(third.as_mut().now_or_never().is_none());
+        uploading.set(true);
+        drop(first);
+        // It was in front already.
+        assert_eq!(second.now_or_never().unwrap().num_permits(), 1);
+        assert_eq!(third.now_or_never().unwrap().num_permits(), 8);
     }
 }

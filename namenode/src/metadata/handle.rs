@@ -28,7 +28,7 @@ pub struct MetadataOptions {
     pub cache_bytes: usize,
     /// Mutations in one commit at most. Each commit costs two syncs, whatever its size.
     pub batch_limit: usize,
-    /// Mutations waiting at most; past it, `submit` waits.
+    /// Mutations waiting in the queue at most, and as many for their turn; past it, `submit` waits.
     pub queue_limit: usize,
     /// Room on the disk that stays free, in bytes; see `Tight`. 0 looks at nothing.
     pub reserve_bytes: u64,
@@ -73,6 +73,7 @@ struct Writer {
     ledger: Arc<Ledger>,
     queue: mpsc::Receiver<Request>,
     turns: Turns<Request>,
+    turns_limit: usize,
     batch_limit: usize,
     offload: Offload,
     stopping: CancellationToken,
@@ -115,6 +116,7 @@ impl Metadata {
             ledger: Arc::clone(&ledger),
             queue: receiver,
             turns: Turns::default(),
+            turns_limit: options.queue_limit.max(1),
             batch_limit: options.batch_limit.max(1),
             offload: env.offload,
             stopping: tasks.stopping(),
@@ -135,8 +137,8 @@ impl Metadata {
     }
 
     /// Applies a mutation and returns when it is durable, together with others that were waiting. Mutations of one caller
-    /// that waits for each reply are applied in order; of others, one with many records may come after one with few that was
-    /// submitted later. Dropping the future does not take the mutation back.
+    /// that waits for each reply are applied in order; of others, those with few records may be applied before those with many.
+    /// Dropping the future does not take the mutation back.
     ///
     /// # Errors
     /// The refusals of [`MutationError`]. After [`MutationError::Storage`] it is not known whether the mutation is on disk.
@@ -215,9 +217,14 @@ impl Writer {
 
     /// Takes in what waits. Where that is nothing, waits for it; `false` where nothing will come any more.
     async fn gather(&mut self) -> bool {
+        if self.stopping.is_cancelled() {
+            // What was sent before is still received, then the channel ends.
+            self.queue.close();
+        }
+        // Pieces that wait take no place from what is short.
         let mut received = Vec::new();
-        let room = self.batch_limit.saturating_sub(self.turns.len());
-        while received.len() < room
+        while received.len() < self.batch_limit
+            && self.turns.len() + received.len() < self.turns_limit
             && let Ok(request) = self.queue.try_recv()
         {
             received.push(request);
@@ -225,7 +232,6 @@ impl Writer {
         while received.is_empty() && self.turns.len() == 0 {
             tokio::select! {
                 biased;
-                // What was sent before is still received, then the channel ends.
                 () = self.stopping.cancelled(), if !self.queue.is_closed() => self.queue.close(),
                 count = self.queue.recv_many(&mut received, self.batch_limit) => {
                     if count == 0 {
@@ -279,6 +285,7 @@ impl Writer {
         tracing::error!(%failure, "the metadata database failed; the namenode has to be restarted");
         self.failed.cancel();
         self.queue.close();
+        self.commits.left.store(0, Ordering::Relaxed);
         let refused = || Err(MutationError::Storage(failure.0.clone()));
         for request in self.turns.drain() {
             let _ = request.reply.send(refused());
@@ -371,6 +378,27 @@ mod tests {
         for caller in waiting {
             assert!(caller.await.unwrap().is_ok());
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn closing_ends_though_mutations_keep_coming() {
+        let options = MetadataOptions {
+            batch_limit: 4,
+            queue_limit: 4,
+            ..MetadataOptions::default()
+        };
+        let metadata = on_disk(&CrashDisk::default(), &options);
+        let callers: Vec<_> = (0..16)
+            .map(|_| {
+                let metadata = metadata.clone();
+                tokio::spawn(async move { while metadata.submit(allocation(1)).await.is_ok() {} })
+            })
+            .collect();
+        metadata.submit(allocation(1)).await.unwrap();
+        metadata.close().await;
+        let ended = futures_util::future::join_all(callers);
+        let ended = tokio::time::timeout(CLOSE_LIMIT, ended).await;
+        ended.expect("callers are refused once it is closed");
     }
 
     #[tokio::test]

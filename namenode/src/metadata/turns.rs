@@ -55,17 +55,18 @@ impl<T> Turns<T> {
             false => QUIET_PIECES,
         };
         self.was_busy = is_busy;
-        let mut next = Vec::new();
+        // One place is a piece's.
+        let for_short = limit.saturating_sub(usize::from(!self.pieces.is_empty()));
+        let count = for_short.min(self.short.len());
+        let mut next: Vec<T> = self.short.drain(..count).collect();
         let mut records = 0;
         while let Some((more, _)) = self.pieces.front()
-            && (next.is_empty() || records + more <= most)
+            && (records == 0 || records + more <= most)
             && next.len() < limit
         {
             records += more;
             next.extend(self.pieces.pop_front().map(|(_, piece)| piece));
         }
-        let room = limit.saturating_sub(next.len()).min(self.short.len());
-        next.extend(self.short.drain(..room));
         next
     }
 
@@ -119,13 +120,13 @@ mod tests {
     #[test]
     fn what_is_short_goes_at_once_with_one_piece() {
         let waiting = [(256, 'A'), (1, 'u'), (256, 'B'), (300, 'C'), (16, 'v')];
-        assert_eq!(all(turns(&waiting), 100), ["Auv", "B", "C"]);
+        assert_eq!(all(turns(&waiting), 100), ["uvA", "B", "C"]);
     }
 
     #[test]
     fn pieces_that_have_the_records_of_one_go_together_in_their_order() {
         let waiting = [(100, 'A'), (100, 'B'), (100, 'C'), (17, 'D'), (1, 'u')];
-        assert_eq!(all(turns(&waiting), 100), ["ABu", "CD"]);
+        assert_eq!(all(turns(&waiting), 100), ["uAB", "CD"]);
     }
 
     #[test]
@@ -134,13 +135,13 @@ mod tests {
         let mut waiting: Vec<_> = waiting.collect();
         assert_eq!(all(turns(&waiting), 100), ["ABCD", "EFG"]);
         waiting.push((1, 'u'));
-        assert_eq!(all(turns(&waiting), 100), ["Au", "B", "CDEF", "G"]);
+        assert_eq!(all(turns(&waiting), 100), ["uA", "B", "CDEF", "G"]);
     }
 
     #[test]
     fn a_stream_of_short_ones_holds_up_no_piece() {
         let waiting = [(1, 'u'), (1, 'v'), (500, 'A'), (1, 'w'), (500, 'B')];
-        assert_eq!(all(turns(&waiting), 2), ["Au", "Bv", "w"]);
+        assert_eq!(all(turns(&waiting), 2), ["uA", "vB", "w"]);
     }
 
     #[test]
