@@ -54,7 +54,11 @@ impl Role {
     /// Starts a gateway.
     pub async fn gateway(config: GatewayConfig) -> Result<Self> {
         let environment = Environment::system();
-        let client = Client::new(ClientConfig::new(&config.namenode), environment.clone());
+        let client = ClientConfig {
+            remembered_files: config.remembered_files,
+            ..ClientConfig::new(&config.namenode)
+        };
+        let client = Client::new(client, environment.clone());
         let gateway = Gateway::start(config, client.clone(), environment)
             .await
             .context("the gateway did not start")?;

@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::StreamExt;
-use richardstore_proto::{ClusterId, ContentHash, FileLocations};
+use richardstore_proto::{ClusterId, ContentHash, FileInfo, FileLocations};
 use richardstore_runtime::{Environment, Tasks};
 
 use crate::error::{ClientError, SourceError};
 use crate::events::{EventBatch, EventPosition};
-use crate::get::{FirstByteTimes, GetOptions, GetStream, LookUps, WholeReads};
+use crate::get::{FirstByteTimes, GetOptions, GetStream, LookUpCounts, LookUps, WholeReads};
 use crate::namenode::NameNode;
 use crate::put::{Ledger, PutOptions, PutOutcome, WholeWrites};
 use crate::status::{ClusterInfo, FilePage, NodeAdminStatus, NodeStatus, SafeModeStatus};
@@ -28,6 +28,9 @@ pub struct ClientConfig {
     /// stand still for a while; and 5 s a replica where that is more, since the nodes in front of a stuck one need that to
     /// find it.
     pub write_progress_timeout_ms: u64,
+    /// Files of which it remembers for a moment where they are. For a client that lives long and reads much: deletes wait for
+    /// those who remember, for a second where one has gone without a word. 0: the namenode is asked each time.
+    pub remembered_files: usize,
 }
 
 /// A cluster. Cheap to clone; clones share connections.
@@ -58,6 +61,7 @@ impl ClientConfig {
             namenode: namenode.into(),
             read_progress_timeout_ms: 10_000,
             write_progress_timeout_ms: 30_000,
+            remembered_files: 0,
         }
     }
 }
@@ -72,7 +76,7 @@ impl Client {
                 ledger: Ledger::new(&namenode, &tasks),
                 whole_writes: WholeWrites::new(&environment.channels, &tasks),
                 whole_reads: WholeReads::new(&environment.channels, &tasks),
-                look_ups: LookUps::new(&namenode, &tasks),
+                look_ups: LookUps::new(&namenode, &tasks, config.remembered_files),
                 namenode,
                 environment,
                 tasks,
@@ -102,12 +106,28 @@ impl Client {
         crate::put::put(&self.shared, source, options).await
     }
 
-    /// Where a file is, best replica first.
+    /// Where a file is, best replica first. The namenode is asked each time.
     ///
     /// # Errors
     /// [`ErrorCode::NotFound`](richardstore_proto::ErrorCode::NotFound), or the namenode is away.
     pub async fn locate(&self, hash: &ContentHash) -> Result<FileLocations, ClientError> {
         self.shared.look_ups.locate(hash).await
+    }
+
+    /// What is known of a file besides its bytes. Without a call where that is remembered.
+    ///
+    /// # Errors
+    /// As [`Client::locate`].
+    pub async fn describe(&self, hash: &ContentHash) -> Result<FileInfo, ClientError> {
+        if let Some(remembered) = self.shared.look_ups.remembered(hash) {
+            return Ok(remembered.file);
+        }
+        Ok(self.locate(hash).await?.file)
+    }
+
+    /// How many look-ups there were since the start.
+    pub fn look_up_counts(&self) -> LookUpCounts {
+        self.shared.look_ups.counts()
     }
 
     /// Reads `length` bytes of a file from `offset`, to the end with `None` or where the file ends before. Returns when the first

@@ -28,7 +28,7 @@ pub use content_hasher::{ContentDigest, ContentHasher};
 pub use copies::TakenCopy;
 pub use error::{ClientError, SourceError};
 pub use events::{EventBatch, EventPosition, ParsePositionError};
-pub use get::{GetOptions, GetStream};
+pub use get::{GetOptions, GetStream, LookUpCounts};
 pub use put::{Progress, PutOptions, PutOutcome};
 pub use status::{
     BlockingFile, ClusterInfo, FilePage, FileStatus, NodeAdminStatus, NodeStatus, ReplicaStatus,

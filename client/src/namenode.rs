@@ -5,7 +5,8 @@ use richardstore_proto::wire::event_log_client::EventLogClient;
 use richardstore_proto::wire::name_node_client::NameNodeClient;
 use richardstore_proto::wire::{self, MAX_MESSAGE_BYTES, WireError};
 use richardstore_proto::{
-    Allocation, ContentHash, ErrorCode, FileInfo, FileLocations, Generation, NodeId, StoreError,
+    Allocation, ContentHash, ErrorCode, FileInfo, FileLocations, Generation, Held, Hold,
+    LocatedFile, NodeId, StoreError,
 };
 use richardstore_runtime::{Channel, Channels};
 
@@ -260,7 +261,7 @@ impl NameNode {
         Ok(())
     }
 
-    pub(crate) async fn locate(&self, hash: &ContentHash) -> Result<FileLocations, ClientError> {
+    pub(crate) async fn locate(&self, hash: &ContentHash) -> Result<LocatedFile, ClientError> {
         let hash = wire::to_bytes(hash.as_bytes());
         let response = self
             .call(INTERACTIVE, "ReadFile", |mut client, _| {
@@ -268,14 +269,14 @@ impl NameNode {
                 async move { client.read_file(wire::ReadFileRequest { hash }).await }
             })
             .await?;
-        FileLocations::try_from(response).map_err(self.malformed("ReadFile"))
+        LocatedFile::try_from(response).map_err(self.malformed("ReadFile"))
     }
 
     /// Each on its own, from one snapshot that the namenode takes after it was asked.
     pub(crate) async fn locate_all(
         &self,
         hashes: Vec<ContentHash>,
-    ) -> Vec<Result<FileLocations, ClientError>> {
+    ) -> Vec<Result<LocatedFile, ClientError>> {
         const OPERATION: &str = "LocateFiles";
         if let [hash] = &hashes[..] {
             return vec![self.locate(hash).await];
@@ -310,15 +311,27 @@ impl NameNode {
         }
     }
 
-    fn located(&self, located: wire::LocatedFile) -> Result<FileLocations, ClientError> {
+    fn located(&self, located: wire::LocatedFile) -> Result<LocatedFile, ClientError> {
         match (located.error_code, located.file) {
-            (0, Some(file)) => FileLocations::try_from(file).map_err(self.malformed("LocateFiles")),
+            (0, Some(file)) => LocatedFile::try_from(file).map_err(self.malformed("LocateFiles")),
             (0, None) => Err(self.malformed("LocateFiles")(WireError::Missing("file"))),
             (number, _) => Err(self.failed("LocateFiles")(StoreError::new(
                 ErrorCode::from_number(number),
                 located.error,
             ))),
         }
+    }
+
+    /// Tells what was forgotten, and waits for what else is to be.
+    pub(crate) async fn hold_locations(&self, hold: Hold) -> Result<Held, ClientError> {
+        let response = self
+            .call(ONCE, "HoldLocations", |mut client, _| async move {
+                client
+                    .hold_locations(wire::HoldLocationsRequest::from(hold))
+                    .await
+            })
+            .await?;
+        Held::try_from(response).map_err(self.malformed("HoldLocations"))
     }
 
     /// Deletes. `true` where the file existed, and also where an earlier try of this same call got no answer: it may have

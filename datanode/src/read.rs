@@ -150,5 +150,6 @@ fn stream_info(node: &Node, source: &ReadAhead) -> wire::StreamInfo {
             created_ms: 0,
         }),
         nodes: vec![node.info(meta.generation).into()],
+        ..Default::default()
     }
 }

@@ -25,7 +25,7 @@ pub use http::{Http, Response};
 pub use link::Link;
 pub use loop_disk::LoopDisk;
 pub use namespaces::{Cut, Namespaces};
-pub use oracle::{Oracle, Tally};
+pub use oracle::{Oracle, Standing, Tally};
 pub use outages::Outages;
 pub use process::{Process, ProcessSpec, peak_memory_bytes_of, wait_until};
 pub use proxy::CountingProxy;

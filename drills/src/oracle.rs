@@ -19,9 +19,18 @@ enum Promise {
 #[derive(Debug, Default)]
 pub struct Oracle {
     files: BTreeMap<String, (Content, Promise)>,
+    /// How often each promise was made or taken back.
+    changes: BTreeMap<String, u64>,
     /// What was counted as broken already: a file that is looked at twice is lost once.
     broken: BTreeSet<(String, Broken)>,
     tally: Tally,
+}
+
+/// What was promised of a file at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    promise: Option<Promise>,
+    changes: u64,
 }
 
 /// How a promise can be broken.
@@ -54,6 +63,7 @@ impl Oracle {
     pub fn upload_started(&mut self, hash: &str, content: Content) {
         self.files
             .insert(hash.to_owned(), (content, Promise::Either));
+        self.changed(hash);
     }
 
     /// The upload was answered with its hash.
@@ -97,7 +107,7 @@ impl Oracle {
     /// What the store answered for a file: `None` is "not there", otherwise whether the bytes were right.
     /// What was seen is binding from then on: a file that was there once after a cut must stay.
     pub fn observed(&mut self, hash: &str, found: Option<bool>) {
-        let Some((_, promise)) = self.files.get_mut(hash) else {
+        let Some((_, promise)) = self.files.get(hash) else {
             return;
         };
         match (found, *promise) {
@@ -105,8 +115,25 @@ impl Oracle {
             (Some(true), Promise::Absent) => self.broke(hash, Broken::Resurrected),
             (Some(false), _) => self.broke(hash, Broken::Wrong),
             (None, Promise::Absent) | (Some(true), Promise::Present) => {}
-            (None, Promise::Either) => *promise = Promise::Absent,
-            (Some(true), Promise::Either) => *promise = Promise::Present,
+            (None, Promise::Either) => self.promise(hash, Promise::Absent),
+            (Some(true), Promise::Either) => self.promise(hash, Promise::Present),
+        }
+    }
+
+    /// What is promised now.
+    pub fn standing(&self, hash: &str) -> Standing {
+        Standing {
+            promise: self.files.get(hash).map(|(_, promise)| *promise),
+            changes: self.changes.get(hash).copied().unwrap_or(0),
+        }
+    }
+
+    /// What the store answered to a reader that asked when the promise stood as it did `then`. Where it has changed since, or where
+    /// there was none, either answer is right, and neither binds: the reader may have asked before or after.
+    pub fn observed_since(&mut self, hash: &str, then: Standing, found: Option<bool>) {
+        let is_promised = matches!(then.promise, Some(Promise::Present | Promise::Absent));
+        if found == Some(false) || is_promised && then == self.standing(hash) {
+            self.observed(hash, found);
         }
     }
 
@@ -128,7 +155,12 @@ impl Oracle {
     fn promise(&mut self, hash: &str, promise: Promise) {
         if let Some((_, held)) = self.files.get_mut(hash) {
             *held = promise;
+            self.changed(hash);
         }
+    }
+
+    fn changed(&mut self, hash: &str) {
+        *self.changes.entry(hash.to_owned()).or_default() += 1;
     }
 }
 
@@ -151,5 +183,23 @@ mod tests {
         oracle.observed("wrong", Some(false));
         let tally = oracle.tally();
         assert_eq!((tally.lost, tally.resurrected, tally.wrong), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_reader_beside_others_is_held_to_what_was_promised_all_the_time() {
+        let mut oracle = Oracle::default();
+        oracle.upload_started("file", Content::new(1, 1));
+        oracle.upload_acknowledged("file");
+        let there = oracle.standing("file");
+        oracle.delete_started("file");
+        oracle.observed_since("file", there, None);
+        let going = oracle.standing("file");
+        oracle.observed_since("file", going, Some(true));
+        oracle.delete_acknowledged("file");
+        oracle.observed_since("file", going, Some(true));
+        assert_eq!(oracle.tally().resurrected + oracle.tally().lost, 0);
+        let gone = oracle.standing("file");
+        oracle.observed_since("file", gone, Some(true));
+        assert_eq!(oracle.tally().resurrected, 1);
     }
 }

@@ -23,6 +23,8 @@ pub struct GatewayConfig {
     pub progress_timeout_ms: u64,
     /// Least rate of an upload, averaged over [`GatewayConfig::progress_timeout_ms`]; 0 asks for none.
     pub min_body_bytes_per_second: u64,
+    /// Files of which the client of this gateway remembers for a moment where they are; 0: none.
+    pub remembered_files: usize,
     /// Replicas of an uploaded file; `None` is the namenode's default.
     pub replication: Option<u32>,
 }
@@ -38,6 +40,7 @@ impl Default for GatewayConfig {
             header_timeout_ms: 10_000,
             progress_timeout_ms: 30_000,
             min_body_bytes_per_second: 256,
+            remembered_files: 16_384,
             replication: None,
         }
     }

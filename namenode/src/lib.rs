@@ -16,6 +16,7 @@ mod history_log;
 pub mod hot_spots;
 mod known_node;
 mod liveness;
+mod location_leases;
 mod metadata;
 mod metrics;
 mod mutation;

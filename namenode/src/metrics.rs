@@ -92,6 +92,11 @@ fn expose_counted(shared: &Shared, out: &mut Exposition) {
         "Mutations that wait for the writer.",
         shared.metadata.queued(),
     );
+    out.gauge(
+        "richardstore_namenode_location_holders",
+        "Gateways that remember where files are.",
+        shared.leases.holders(shared.now_ms()),
+    );
 }
 
 fn expose_report(report: &wire::ReportResponse, out: &mut Exposition) {

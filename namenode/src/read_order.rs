@@ -30,9 +30,18 @@ struct Score {
     turn: usize,
 }
 
+/// Whom a reader asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadOrder {
+    /// The holders, best first.
+    pub nodes: Vec<NodeIndex>,
+    /// So many of the first are equally good.
+    pub equal: usize,
+}
+
 /// The holders, best first. Among equals `seed` rotates the start. A dead node is left out while a good one can answer;
 /// with none left it is still worth the try.
-pub fn order(holders: &[Holder], seed: u64) -> Vec<NodeIndex> {
+pub fn order(holders: &[Holder], seed: u64) -> ReadOrder {
     let one_is_good = holders
         .iter()
         .any(|holder| holder.state != NodeState::Dead && !holder.suspect);
@@ -43,7 +52,22 @@ pub fn order(holders: &[Holder], seed: u64) -> Vec<NodeIndex> {
         .map(|(at, holder)| (score(holder, turn(at, holders.len(), seed)), holder.index))
         .collect();
     scored.sort_unstable();
-    scored.into_iter().map(|(_, index)| index).collect()
+    let best = scored.first().map(|(score, _)| *score);
+    let as_good = |score: &Score| {
+        best.is_some_and(|best| {
+            Score {
+                turn: best.turn,
+                ..*score
+            } == best
+        })
+    };
+    ReadOrder {
+        equal: scored
+            .iter()
+            .take_while(|(score, _)| as_good(score))
+            .count(),
+        nodes: scored.into_iter().map(|(_, index)| index).collect(),
+    }
 }
 
 fn score(holder: &Holder, turn: usize) -> Score {
@@ -81,7 +105,12 @@ mod tests {
     }
 
     fn asked(holders: &[Holder], seed: u64) -> Vec<u32> {
-        order(holders, seed).iter().map(|index| index.0).collect()
+        let nodes = order(holders, seed).nodes;
+        nodes.iter().map(|index| index.0).collect()
+    }
+
+    fn equal(holders: &[Holder]) -> usize {
+        order(holders, 0).equal
     }
 
     #[test]
@@ -91,6 +120,7 @@ mod tests {
         assert_eq!(asked(&holders, 1), [2, 3, 1]);
         assert_eq!(asked(&holders, 2), [3, 1, 2]);
         assert_eq!(asked(&holders, 3), [1, 2, 3]);
+        assert_eq!(equal(&holders), 3);
     }
 
     #[test]
@@ -102,6 +132,7 @@ mod tests {
             holder(4, NodeState::Live),
         ];
         assert_eq!(asked(&holders, 0), [4, 3, 2]);
+        assert_eq!(equal(&holders), 1);
     }
 
     #[test]
@@ -169,5 +200,6 @@ mod tests {
     #[test]
     fn no_holder_is_no_order() {
         assert_eq!(asked(&[], 9), [0u32; 0]);
+        assert_eq!(equal(&[]), 0);
     }
 }

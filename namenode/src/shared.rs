@@ -16,15 +16,17 @@ use crate::config::NamenodeConfig;
 use crate::copies::Copies;
 use crate::event_log::News;
 use crate::file_history::Deed;
+use crate::location_leases::LocationLeases;
 use crate::metadata::{COPIES, Metadata, View, ViewError};
 use crate::metrics::NamenodeMetrics;
-use crate::read_order;
+use crate::read_order::{self, ReadOrder};
 use crate::record::{CommandRecordAction, FileRecord, NodeIndex};
+use crate::service::SharedLeases;
 use crate::soft_state::SoftState;
 
 /// Watchers of the events at once: gateways with a page open somewhere.
 const MAX_WATCHERS: usize = 256;
-/// Calls that commit files at once. A call that finds no place waits, for as long as its caller does.
+/// Calls that commit or delete files at once. A call that finds no place waits, for as long as its caller does.
 const MAX_COMMIT_CALLS: usize = 1024;
 
 /// State and surroundings of one running namenode.
@@ -47,8 +49,10 @@ pub struct Shared {
     pub node_admin: tokio::sync::Mutex<()>,
     /// Places for those who watch the events.
     pub watchers: Arc<Semaphore>,
-    /// Places for calls that commit files, which go on when their callers have gone away (I11).
+    /// Places for calls that commit or delete files, which go on when their callers have gone away (I11).
     pub commits: Arc<Semaphore>,
+    /// Who remembers where files are.
+    pub leases: SharedLeases,
     /// Copies of the metadata.
     pub copies: Copies,
     soft: Mutex<SoftState>,
@@ -80,6 +84,7 @@ impl Shared {
             metrics: NamenodeMetrics::default(),
             node_admin: tokio::sync::Mutex::new(()),
             commits: Arc::new(Semaphore::new(MAX_COMMIT_CALLS)),
+            leases: SharedLeases::new(LocationLeases::at_start(epoch)),
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             soft: Mutex::new(soft),
             started: Instant::now(),
@@ -185,8 +190,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Where a file is, best node first.
-    pub fn locate(&self, hash: ContentHash, record: &FileRecord) -> FileLocations {
+    /// Where a file is, best node first, and how many of the first nodes are equally good.
+    pub fn locate(&self, hash: ContentHash, record: &FileRecord) -> (FileLocations, usize) {
         let now_ms = self.now_ms();
         let turn = self.reads.fetch_add(1, Ordering::Relaxed);
         let soft = self.soft();
@@ -205,13 +210,12 @@ impl Shared {
             let node = soft.cluster.get(index)?;
             Some(node.info(generation, timeouts, now_ms))
         };
-        FileLocations {
+        let ReadOrder { nodes, equal } = read_order::order(&holders, turn);
+        let locations = FileLocations {
             file: record.info(hash),
-            nodes: read_order::order(&holders, turn)
-                .into_iter()
-                .filter_map(info)
-                .collect(),
-        }
+            nodes: nodes.into_iter().filter_map(info).collect(),
+        };
+        (locations, equal)
     }
 }
 

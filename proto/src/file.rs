@@ -68,6 +68,7 @@ impl From<FileLocations> for wire::StreamInfo {
         Self {
             file: Some(locations.file.into()),
             nodes: locations.nodes.into_iter().map(Into::into).collect(),
+            equal_nodes: 0,
         }
     }
 }

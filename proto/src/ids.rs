@@ -105,8 +105,13 @@ counter! {
     Generation
 }
 counter! {
-    /// Position in a datanode's journal, counted from 1 within one [`JournalId`].
+    /// Position in a list that only grows, counted from 1: of a datanode's journal, within one [`JournalId`]; of the namenode's
+    /// events and deletes, within one of its starts.
     Sequence
+}
+counter! {
+    /// One who remembers where files are, as the namenode knows it since its start.
+    HolderId
 }
 counter! {
     /// Identifies a command until it was confirmed.

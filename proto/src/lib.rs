@@ -9,6 +9,7 @@ mod error;
 mod event;
 mod file;
 mod hash;
+mod hold;
 mod ids;
 mod node;
 mod report;
@@ -22,9 +23,10 @@ pub use error::{ErrorCode, StoreError};
 pub use event::{Event, EventKind, EventNode};
 pub use file::{FileInfo, FileLocations, MAX_REPLICATION};
 pub use hash::{Blake3Root, ContentHash, ParseHashError};
+pub use hold::{Forget, Held, Hold, LocatedFile, MAX_FORGOTTEN};
 pub use ids::{
-    ClusterId, CommandId, Generation, JournalId, NamenodeEpoch, NodeId, ParseIdError, Sequence,
-    SessionEpoch,
+    ClusterId, CommandId, Generation, HolderId, JournalId, NamenodeEpoch, NodeId, ParseIdError,
+    Sequence, SessionEpoch,
 };
 pub use node::{DataNodeInfo, NodeState, NodeStats};
 pub use report::{

@@ -135,6 +135,9 @@ pub struct GatewayTuning {
         default_value_t = 256
     )]
     min_body_bytes_per_second: u64,
+    /// Files of which is remembered for a moment where they are; 0 asks the namenode for each download
+    #[arg(long, env = "RICHARDSTORE_REMEMBERED_FILES", default_value_t = 16_384)]
+    remembered_files: usize,
 }
 
 impl NamenodeTuning {
@@ -196,6 +199,7 @@ impl GatewayTuning {
             header_timeout_ms: self.header_timeout_ms,
             progress_timeout_ms: self.progress_timeout_ms,
             min_body_bytes_per_second: self.min_body_bytes_per_second,
+            remembered_files: self.remembered_files,
             replication: None,
         }
     }

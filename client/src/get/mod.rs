@@ -2,6 +2,7 @@
 
 mod first_byte;
 mod hedge;
+mod known_locations;
 mod look_ups;
 mod reader;
 mod replica;
@@ -16,6 +17,7 @@ use futures_util::{Stream, stream};
 use richardstore_proto::{ContentHash, FileInfo};
 
 pub(crate) use self::first_byte::FirstByteTimes;
+pub use self::known_locations::LookUpCounts;
 pub(crate) use self::look_ups::LookUps;
 use self::reader::Reader;
 use self::replica::WantedRange;
@@ -57,7 +59,12 @@ pub(crate) async fn get(
     length: Option<u64>,
     options: GetOptions,
 ) -> Result<GetStream, ClientError> {
-    let located = shared.look_ups.locate(hash).await?;
+    let remembered = shared.look_ups.remembered(hash);
+    let is_remembered = remembered.is_some();
+    let located = match remembered {
+        Some(located) => located,
+        None => shared.look_ups.locate(hash).await?,
+    };
     let file = located.file;
     let available = file
         .size
@@ -74,7 +81,7 @@ pub(crate) async fn get(
         end: offset + length,
         request_id: options.request_id,
     };
-    let mut reader = Reader::new(shared, located, wanted);
+    let mut reader = Reader::new(shared, located, is_remembered, wanted);
     reader.open().await?;
     Ok(GetStream {
         file,

@@ -25,6 +25,8 @@ pub(super) struct Reader {
     /// What is still to come.
     wanted: WantedRange,
     candidates: Vec<DataNodeInfo>,
+    /// They come from memory: the namenode was not asked for this read.
+    remembered: bool,
     /// Those since the last new byte.
     failures: Vec<ReplicaFailure>,
     relocations: u32,
@@ -43,13 +45,19 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(shared: &Arc<Shared>, located: FileLocations, wanted: WantedRange) -> Self {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        located: FileLocations,
+        remembered: bool,
+        wanted: WantedRange,
+    ) -> Self {
         let whole = wanted.offset == 0 && wanted.end == wanted.file.size;
         Self {
             shared: shared.clone(),
             furthest: wanted.offset,
             wanted,
             candidates: located.nodes,
+            remembered,
             failures: Vec::new(),
             relocations: 0,
             open: None,
@@ -179,11 +187,13 @@ impl Reader {
 
     /// Every replica failed: looks whether the file has others by now, or these ones again.
     async fn relocate(&mut self) -> Result<(), ClientError> {
-        if self.relocations >= MAX_RELOCATIONS {
-            return Err(self.unreadable());
+        if !std::mem::take(&mut self.remembered) {
+            if self.relocations >= MAX_RELOCATIONS {
+                return Err(self.unreadable());
+            }
+            self.relocations += 1;
+            tokio::time::sleep(RELOCATION_PAUSE).await;
         }
-        self.relocations += 1;
-        tokio::time::sleep(RELOCATION_PAUSE).await;
         let located = self.shared.look_ups.locate(&self.wanted.file.hash).await?;
         self.candidates = located.nodes;
         Ok(())
@@ -195,6 +205,7 @@ impl Reader {
         let ReplicaFailure { node, error } = &failure;
         tracing::warn!(%hash, node = %node.name, offset = self.wanted.offset, %error,
             request_id = %self.wanted.request_id, "a replica could not be read");
+        self.shared.look_ups.forget(&hash);
         if error.code == ErrorCode::Corrupt {
             let (namenode, node_id) = (self.shared.namenode.clone(), node.node_id);
             let reason = error.message.clone();

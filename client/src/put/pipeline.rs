@@ -168,6 +168,7 @@ pub(crate) async fn copy_file(
         stream: Some(wire::StreamInfo {
             file: Some(file.into()),
             nodes: targets.iter().cloned().map(Into::into).collect(),
+            ..Default::default()
         }),
         cluster_id: write.cluster_id.to_string(),
         request_id: write.request_id.clone(),
@@ -196,6 +197,7 @@ fn header(rest: &[DataNodeInfo], write: &WriteDescription) -> wire::WriteHeader 
                 ..Default::default()
             }),
             nodes: rest.iter().cloned().map(Into::into).collect(),
+            ..Default::default()
         }),
         size_hint: write.size_hint.unwrap_or(0),
         cluster_id: write.cluster_id.to_string(),

@@ -1,6 +1,9 @@
 //! Reads against a cluster whose replicas fail in every way.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use bytes::Bytes;
 
 use crate::fake_cluster::{FakeCluster, PATIENCE, ReadFault, file_info, some_bytes, until};
 use futures_util::StreamExt;
@@ -231,6 +234,57 @@ async fn i03_a_file_that_was_read_a_moment_ago_is_gone_for_every_client_once_its
     for answer in read().await {
         assert_eq!(answer.err().unwrap().code(), ErrorCode::NotFound);
     }
+}
+
+/// A cluster whose client remembers, with a file that it has just looked up.
+async fn remembering() -> (FakeCluster, ContentHash, Bytes) {
+    let cluster = FakeCluster::start_with(3, |config| config.remembered_files = 100).await;
+    cluster.namenode.state().lease_ms = 3_600_000;
+    let bytes = some_bytes(1_000);
+    let hash = cluster.with_file(&bytes);
+    let until = Instant::now() + PATIENCE;
+    // Nothing is remembered before the lease is there.
+    while cluster.client.look_up_counts().remembered == 0 {
+        assert!(Instant::now() < until);
+        assert_eq!(cluster.read(&hash).await.unwrap(), bytes);
+    }
+    (cluster, hash, bytes)
+}
+
+#[tokio::test]
+async fn i03_a_file_that_is_remembered_needs_no_look_up_until_it_is_to_be_forgotten() {
+    let (cluster, hash, bytes) = remembering().await;
+    let before = cluster.namenode.state().lookups;
+    // In much less time than it is remembered for, however slow the machine: it may also have been asked for once more.
+    for _ in 0..10 {
+        assert_eq!(cluster.read(&hash).await.unwrap(), bytes);
+    }
+    assert!(cluster.namenode.state().lookups < before + 10);
+    cluster.namenode.state().to_forget.push(hash);
+    let until = Instant::now() + PATIENCE;
+    while cluster.namenode.state().forgotten == 0 {
+        assert!(Instant::now() < until);
+        tokio::task::yield_now().await;
+    }
+    cluster.namenode.state().files.clear();
+    let gone = cluster.read(&hash).await.unwrap_err();
+    assert_eq!(gone.code(), ErrorCode::NotFound);
+    assert!(cluster.client.close(PATIENCE).await);
+    assert!(cluster.namenode.state().released);
+}
+
+#[tokio::test]
+async fn where_the_remembered_nodes_have_lost_a_file_the_namenode_is_asked_at_once() {
+    let (cluster, hash, bytes) = remembering().await;
+    let holder = cluster.nodes[2].info.node_id;
+    cluster.namenode.state().files.get_mut(&hash).unwrap().1 = vec![holder];
+    for node in &cluster.nodes[..2] {
+        node.disk().remove(&hash);
+    }
+    let asked = Instant::now();
+    assert_eq!(cluster.read(&hash).await.unwrap(), bytes);
+    assert_eq!(cluster.read(&hash).await.unwrap(), bytes);
+    assert!(asked.elapsed() < PATIENCE);
 }
 
 #[tokio::test]

@@ -55,6 +55,7 @@ impl From<WriteHeader> for wire::WriteHeader {
                     ..Default::default()
                 }),
                 nodes: header.chain.into_iter().map(Into::into).collect(),
+                ..Default::default()
             }),
             size_hint: header.size_hint,
             cluster_id: header.cluster_id.to_string(),

@@ -24,8 +24,12 @@ pub const DATANODES: [&str; 4] = ["node-1", "node-2", "node-3", "node-4"];
 
 /// The client's host.
 pub const CLIENT: &str = "client";
+/// The host of the one who only reads.
+pub const READER: &str = "reader";
 /// All hosts.
-pub const HOSTS: [&str; 6] = [NAMENODE, CLIENT, "node-1", "node-2", "node-3", "node-4"];
+pub const HOSTS: [&str; 7] = [
+    NAMENODE, CLIENT, READER, "node-1", "node-2", "node-3", "node-4",
+];
 
 /// Room of a datanode, in bytes.
 const CAPACITY_BYTES: u64 = 1 << 30;

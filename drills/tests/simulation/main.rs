@@ -15,6 +15,7 @@ mod figures;
 mod host;
 mod links;
 mod network;
+mod reader;
 mod scratch;
 mod seeds;
 mod socket;

@@ -10,12 +10,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use richardstore_drills::Random;
 
-use crate::cluster::{CLIENT, add_cluster};
+use crate::cluster::{CLIENT, READER, add_cluster};
 use crate::disks::Disks;
 use crate::faults::Schedule;
 use crate::figures::Figures;
 use crate::links::LONGEST_LATENCY;
 use crate::network::World;
+use crate::reader::run_reader;
 use crate::scratch::scratch;
 use crate::wire::Wire;
 use crate::workload::{Record, SharedDisks, SharedRecord, Workload};
@@ -167,6 +168,9 @@ fn run(seed: u64, directory: &Path, world: &World, record: &SharedRecord) -> tur
     add_cluster(&mut sim, directory, world)?;
     let disks: SharedDisks = Rc::new(Disks::new(directory).into());
     let (shared, environment) = (record.clone(), world.environment(CLIENT));
+    let (read, reads) = (record.clone(), world.environment(READER));
+    let chooses = Random::new(random.number());
+    sim.client(READER, run_reader(chooses, read, reads));
     let seen = disks.clone();
     sim.client(CLIENT, async move {
         Workload::new(random, shared, environment).run(seen).await

@@ -1,18 +1,16 @@
 //! [`Workload`]: uploads, reads and deletes of one client, what was promised to it, and whether that was kept.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Debug;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use futures_util::{StreamExt, stream};
-use richardstore_client::{
-    Client, ClientConfig, ClientError, GetOptions, NodeStatus, NodeWish, PutOptions,
-};
+use futures_util::stream;
+use richardstore_client::{Client, ClientConfig, ClientError, NodeStatus, NodeWish, PutOptions};
 use richardstore_drills::{Content, Oracle, Random};
-use richardstore_proto::{ContentHash, ErrorCode, NodeState};
+use richardstore_proto::{ContentHash, NodeState};
 use richardstore_runtime::Environment;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
@@ -21,6 +19,7 @@ use crate::cluster::{DATANODES, NAMENODE_ADDRESS};
 use crate::disks::{Disks, REPLICATION};
 use crate::faults::HEALED_AT;
 use crate::figures::Figures;
+use crate::reader::{WATCHED, find};
 
 /// What is known of a run.
 #[derive(Default)]
@@ -32,6 +31,8 @@ pub struct Record {
     /// Files that were acknowledged with all their replicas by the only upload they ever had, and never deleted. Others may
     /// have replicas on disks that no file counts on, and that go rightly.
     pub kept_whole: BTreeSet<String>,
+    /// The files that were acknowledged last, the oldest first.
+    pub watched: VecDeque<Content>,
     /// How often what happened.
     pub figures: Figures,
 }
@@ -214,6 +215,10 @@ impl Workload {
         if replicas.is_some() {
             let mut record = self.record.borrow_mut();
             record.oracle.upload_acknowledged(&content.hash());
+            record.watched.push_back(content);
+            if record.watched.len() > WATCHED {
+                record.watched.pop_front();
+            }
             self.there.push(content);
         } else {
             self.unanswered.push(content);
@@ -233,8 +238,14 @@ impl Workload {
         self.answered("put", content, replicas)
     }
 
+    /// Half of the time one of those that are read just now.
     async fn delete(&mut self) {
-        if let Some(content) = take(&mut self.random, &mut self.there) {
+        let newest = self.there.len().saturating_sub(WATCHED);
+        let from = self.random.below(2) * newest as u64;
+        let mut some = self.there.split_off(usize::try_from(from).unwrap());
+        let content = take(&mut self.random, &mut some);
+        self.there.append(&mut some);
+        if let Some(content) = content {
             self.delete_one(content, true).await;
         }
     }
@@ -287,7 +298,8 @@ impl Workload {
         // With an answer missing, one of them may still be on its way: then nobody knows until the end.
         if put.is_some()
             && removed
-            && let Ok(Ok(found)) = timeout(OPERATION_LIMIT, self.find(content, 0, None)).await
+            && let Ok(Ok(found)) =
+                timeout(OPERATION_LIMIT, find(&self.client, content, 0, None)).await
         {
             self.observe(content, found);
             match found {
@@ -313,7 +325,7 @@ impl Workload {
                 (offset, Some(self.random.below(content.size - offset + 1)))
             }
         };
-        let found = self.find(content, offset, length);
+        let found = find(&self.client, content, offset, length);
         if let Ok(Ok(found)) = timeout(OPERATION_LIMIT, found).await {
             self.observe(content, found);
         } else {
@@ -326,7 +338,7 @@ impl Workload {
         let touched = self.record.borrow().oracle.touched();
         let mut end = BTreeMap::new();
         for (hash, content) in touched {
-            let found = timeout(OPERATION_LIMIT, self.find(content, 0, None)).await;
+            let found = timeout(OPERATION_LIMIT, find(&self.client, content, 0, None)).await;
             let found = found.map_err(|_| format!("after healing: {hash:.8} takes too long"))?;
             let found = found.map_err(|error| format!("after healing: {hash:.8}: {error}"))?;
             self.observe(content, found);
@@ -366,31 +378,6 @@ impl Workload {
         self.note(format!("get {hash:.8}: {found:?}"));
         self.count("reads answered");
         self.record.borrow_mut().oracle.observed(&hash, found);
-    }
-
-    /// Whether the file is there, and then whether its bytes are right.
-    async fn find(
-        &self,
-        content: Content,
-        offset: u64,
-        length: Option<u64>,
-    ) -> Result<Option<bool>, ClientError> {
-        let found = self
-            .client
-            .get(&parse(content), offset, length, GetOptions::default())
-            .await;
-        let mut stream = match found {
-            Ok(stream) => stream,
-            Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let mut bytes = Vec::new();
-        while let Some(chunk) = stream.next().await {
-            bytes.extend_from_slice(&chunk?);
-        }
-        let end = length.map_or(content.size, |length| offset + length);
-        let range = usize::try_from(offset).unwrap()..usize::try_from(end).unwrap();
-        Ok(Some(bytes == content.bytes()[range]))
     }
 
     /// Waits until nothing is left to repair, to delete or to report.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Method;
-
+use richardstore_client::LookUpCounts;
 use richardstore_runtime::metrics::{Exposition, Histogram, SECONDS};
 
 /// The route of requests for paths that do not exist.
@@ -59,7 +59,7 @@ impl Metrics {
     }
 
     /// Everything in Prometheus' text format.
-    pub(crate) fn to_text(&self, open_connections: usize) -> String {
+    pub(crate) fn to_text(&self, open_connections: usize, look_ups: LookUpCounts) -> String {
         let mut out = Exposition::default();
         self.expose_requests(&mut out);
         self.expose_durations(&mut out);
@@ -90,6 +90,14 @@ impl Metrics {
             let name = format!("richardstore_gateway_{name}_total");
             out.counter(&name, help, counter.load(Ordering::Relaxed));
         }
+        out.counters(
+            "richardstore_gateway_look_ups_total",
+            "Questions where a file is, by who knew.",
+            [
+                (&[("by", "memory")][..], look_ups.remembered),
+                (&[("by", "namenode")][..], look_ups.asked),
+            ],
+        );
         out.gauge(
             "richardstore_gateway_open_connections",
             "Connections open now.",
@@ -165,11 +173,19 @@ mod tests {
         metrics.answered(Some("/files/{hash}"), &Method::GET, 200);
         metrics.answered(None, &Method::from_bytes(b"BREW").unwrap(), 404);
         metrics.took(Some("/info"), Duration::from_millis(3));
-        let text = metrics.to_text(7);
+        let text = metrics.to_text(
+            7,
+            LookUpCounts {
+                remembered: 5,
+                asked: 2,
+            },
+        );
         for line in [
             "richardstore_gateway_requests_total{route=\"/files/{hash}\",method=\"GET\",status=\"200\"} 2",
             "richardstore_gateway_requests_total{route=\"unmatched\",method=\"other\",status=\"404\"} 1",
             "richardstore_gateway_request_duration_seconds_count{route=\"/info\"} 1",
+            "richardstore_gateway_look_ups_total{by=\"memory\"} 5",
+            "richardstore_gateway_look_ups_total{by=\"namenode\"} 2",
             "richardstore_gateway_open_connections 7",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

@@ -104,7 +104,7 @@ async fn describe(
     name: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let file = app.client.locate(&hash).await?.file;
+    let file = app.client.describe(&hash).await?;
     if is_known(hash, headers) {
         return Ok(not_modified(hash));
     }
@@ -120,7 +120,7 @@ async fn respond(app: &App, wanted: Wanted) -> Result<Response, ApiError> {
         return send(app, wanted, None).await;
     }
     // Only these need the size, or to know whether the file is there, before the bytes.
-    let size = app.client.locate(&hash).await?.file.size;
+    let size = app.client.describe(&hash).await?.size;
     if is_known(hash, &wanted.headers) {
         return Ok(not_modified(hash));
     }

@@ -33,7 +33,9 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Ap
 
 /// `GET /metrics`
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let text = app.metrics.to_text(app.connections.count());
+    let text = app
+        .metrics
+        .to_text(app.connections.count(), app.client.look_up_counts());
     (
         [(
             header::CONTENT_TYPE,

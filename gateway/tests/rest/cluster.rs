@@ -318,6 +318,13 @@ impl NameNode for Roles {
         Ok(Response::new(wire::LocateFilesResponse { files }))
     }
 
+    async fn hold_locations(
+        &self,
+        _: Request<wire::HoldLocationsRequest>,
+    ) -> Answer<wire::HoldLocationsResponse> {
+        unused()
+    }
+
     async fn delete_file(
         &self,
         request: Request<wire::DeleteFileRequest>,

@@ -91,7 +91,7 @@ pub async fn write_file(
         && let Some(record) = shared.metadata.view()?.file(&hash)?
         && is_well_held(shared, &hash, &record, needed)
     {
-        response.existing = Some(shared.locate(hash, &record).into());
+        response.existing = Some(shared.locate(hash, &record).0.into());
         return Ok(response);
     }
     let allocations = allocate(shared, &query, needed).await?;

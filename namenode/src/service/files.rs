@@ -1,8 +1,11 @@
 //! What readers and listers ask: where a file is, which files there are, and that one be deleted.
 
+use std::sync::Arc;
+
 use richardstore_failpoint::failpoint;
 use richardstore_proto::wire::{self, hash_field, list_field, optional_hash_field};
-use richardstore_proto::{ContentHash, ErrorCode, EventKind, StoreError};
+use richardstore_proto::{ContentHash, ErrorCode, EventKind, LocatedFile, StoreError};
+use tokio::sync::oneshot;
 
 use crate::event_log::News;
 use crate::file_history::Deed;
@@ -24,9 +27,10 @@ pub async fn read_file(
     request: wire::ReadFileRequest,
 ) -> Result<wire::StreamInfo, StoreError> {
     let hash = hash_field("hash", &request.hash)?;
+    let may_be_remembered = shared.leases.may_be_remembered([&hash])[0];
     let record = shared.metadata.view()?.file(&hash)?;
     let record = record.ok_or_else(|| not_found(&hash))?;
-    Ok(shared.locate(hash, &record).into())
+    Ok(located(shared, hash, &record, may_be_remembered).into())
 }
 
 /// The same of several files, from one snapshot that was taken after they were asked for.
@@ -37,10 +41,12 @@ pub async fn locate_files(
     let hashes = list_field("hashes", request.hashes, MAX_LOCATED, |hash| {
         hash_field("hashes", &hash)
     })?;
+    let may_be_remembered = shared.leases.may_be_remembered(&hashes);
     let view = shared.metadata.view()?;
-    let located = hashes.into_iter().map(|hash| {
+    let found = hashes.into_iter().zip(may_be_remembered);
+    let found = found.map(|(hash, may_be_remembered)| {
         let found = match view.file(&hash) {
-            Ok(Some(record)) => Ok(shared.locate(hash, &record)),
+            Ok(Some(record)) => Ok(located(shared, hash, &record, may_be_remembered)),
             Ok(None) => Err(not_found(&hash)),
             // A damaged record is the trouble of its own file alone.
             Err(error) => Err(error.into()),
@@ -58,8 +64,21 @@ pub async fn locate_files(
         }
     });
     Ok(wire::LocateFilesResponse {
-        files: located.collect(),
+        files: found.collect(),
     })
+}
+
+fn located(
+    shared: &Shared,
+    hash: ContentHash,
+    record: &FileRecord,
+    may_be_remembered: bool,
+) -> LocatedFile {
+    let (locations, equal) = shared.locate(hash, record);
+    LocatedFile {
+        locations,
+        equal_nodes: if may_be_remembered { equal } else { 0 },
+    }
 }
 
 fn not_found(hash: &ContentHash) -> StoreError {
@@ -68,10 +87,30 @@ fn not_found(hash: &ContentHash) -> StoreError {
 
 /// Deletes a file. When this has answered it is gone for every reader (I3); the bytes go when the datanodes come by.
 pub async fn delete_file(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     request: wire::DeleteFileRequest,
 ) -> Result<wire::DeleteFileResponse, StoreError> {
     let hash = hash_field("hash", &request.hash)?;
+    let place = shared.commits.clone().acquire_owned().await;
+    let place = place.expect("the semaphore is never closed");
+    let (sender, answer) = oneshot::channel();
+    // Not here: a caller that goes away cuts this call, and until the delete is committed nobody may remember the file.
+    shared.tasks.spawn({
+        let shared = shared.clone();
+        async move {
+            drop(sender.send(delete_forgotten(&shared, hash).await));
+            drop(place);
+        }
+    });
+    let existed = answer
+        .await
+        .map_err(|_| StoreError::new(ErrorCode::Unavailable, "the delete was cut off"))??;
+    Ok(wire::DeleteFileResponse { existed })
+}
+
+/// Has everybody forget the file, then deletes it: in this order, so that with the commit it is gone for all readers at once.
+async fn delete_forgotten(shared: &Shared, hash: ContentHash) -> Result<bool, StoreError> {
+    let _forgotten = shared.forgotten(hash).await?;
     let mutation = Mutation::DeleteFile {
         hash,
         now_ms: shared.wall_ms(),
@@ -84,7 +123,7 @@ pub async fn delete_file(
                 shared.tell(News::of(EventKind::FileDeleted).hash(hash));
                 shared.note(hash, Deed::Deleted);
             }
-            Ok(wire::DeleteFileResponse { existed })
+            Ok(existed)
         }
         other => Err(unexpected(&other)),
     }
@@ -112,7 +151,7 @@ pub async fn list_files(
     let files = rows
         .into_iter()
         .take(fit)
-        .map(|(hash, record)| shared.locate(hash, &record).into())
+        .map(|(hash, record)| shared.locate(hash, &record).0.into())
         .collect();
     Ok(wire::ListFilesResponse { files, more })
 }

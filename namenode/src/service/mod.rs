@@ -1,6 +1,5 @@
-//! The gRPC face of the namenode. This file only maps calls to functions: `allocations`, `writes` and `files` are what clients
-//! ask,
-//! `nodes`, `commands` and `reports` what datanodes ask, `cluster`, `operators`, `removal` and
+//! The gRPC face of the namenode. This file only maps calls to functions: `allocations`, `writes`, `files` and
+//! `locations` are what clients ask, `nodes`, `commands` and `reports` what datanodes ask, `cluster`, `operators`, `removal` and
 //! `dump` what operators ask.
 
 mod admin;
@@ -10,6 +9,7 @@ mod commands;
 mod dump;
 mod events;
 mod files;
+mod locations;
 mod nodes;
 mod operators;
 mod recovery;
@@ -22,6 +22,7 @@ pub use operators::end_overdue_maintenance;
 use std::sync::Arc;
 
 pub use events::EventLogService;
+pub use locations::SharedLeases;
 use richardstore_proto::wire::name_node_server::NameNode;
 use richardstore_proto::{ErrorCode, StoreError, wire};
 use tonic::{Request, Response, Status};
@@ -105,6 +106,13 @@ impl NameNode for NameNodeService {
         request: Request<wire::LocateFilesRequest>,
     ) -> Result<Response<wire::LocateFilesResponse>, Status> {
         call!(self, request, files::locate_files)
+    }
+
+    async fn hold_locations(
+        &self,
+        request: Request<wire::HoldLocationsRequest>,
+    ) -> Result<Response<wire::HoldLocationsResponse>, Status> {
+        call!(self, request, locations::hold)
     }
 
     async fn delete_file(

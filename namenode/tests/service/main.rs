@@ -8,6 +8,7 @@ mod copies;
 mod decommission;
 mod events;
 mod fixture;
+mod locations;
 mod operators;
 mod registration;
 mod removal;

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use futures_util::Stream;
 use richardstore_proto::wire::name_node_server::NameNode;
 use richardstore_proto::wire::{self, hash_field, node_id_field, optional_hash_field};
 use richardstore_proto::{
-    Allocation, ContentHash, DataNodeInfo, ErrorCode, FileInfo, FileLocations, Generation, NodeId,
-    StoreError,
+    Allocation, ContentHash, DataNodeInfo, ErrorCode, FileInfo, FileLocations, Forget, Generation,
+    Held, Hold, HolderId, LocatedFile, NodeId, Sequence, StoreError,
 };
 use tonic::{Request, Response, Status};
 
@@ -49,6 +50,14 @@ pub struct State {
     pub lose_delete_answers: usize,
     pub bad_replicas: Vec<(ContentHash, NodeId)>,
     pub lookups: usize,
+    /// How long may be remembered where files are; 0 not at all.
+    pub lease_ms: u64,
+    /// Files that those who remember are to forget.
+    pub to_forget: Vec<ContentHash>,
+    /// How many of them were named, and how many the holder said it has forgotten.
+    pub named: u64,
+    pub forgotten: u64,
+    pub released: bool,
     /// Of several allocations in a call only the last gets a chain: there is no room for the size of the largest in all.
     pub room_for_one: bool,
 }
@@ -75,6 +84,11 @@ impl FakeNameNode {
                 lose_delete_answers: 0,
                 bad_replicas: Vec::new(),
                 lookups: 0,
+                lease_ms: 0,
+                to_forget: Vec::new(),
+                named: 0,
+                forgotten: 0,
+                released: false,
                 room_for_one: false,
             }),
         }
@@ -267,7 +281,11 @@ impl NameNode for FakeNameNode {
 
     async fn read_file(&self, request: Request<wire::ReadFileRequest>) -> Answer<wire::StreamInfo> {
         let hash = hash_field("hash", &request.into_inner().hash)?;
-        Ok(Response::new(self.look_up(&hash)?.into()))
+        let located = LocatedFile {
+            locations: self.look_up(&hash)?,
+            equal_nodes: 1,
+        };
+        Ok(Response::new(located.into()))
     }
 
     async fn locate_files(
@@ -289,6 +307,32 @@ impl NameNode for FakeNameNode {
             });
         }
         Ok(Response::new(wire::LocateFilesResponse { files }))
+    }
+
+    async fn hold_locations(
+        &self,
+        request: Request<wire::HoldLocationsRequest>,
+    ) -> Answer<wire::HoldLocationsResponse> {
+        let hold = Hold::from(request.into_inner());
+        {
+            let mut state = self.state();
+            state.forgotten = hold.forgotten.0;
+            state.released |= hold.release;
+        }
+        let until = Instant::now() + Duration::from_millis(200);
+        while hold.holder.is_some() && self.state().to_forget.is_empty() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut state = self.state();
+        let forget = std::mem::take(&mut state.to_forget);
+        state.named += forget.len() as u64;
+        let held = Held {
+            holder: HolderId(1),
+            forget: Forget::These(forget),
+            sequence: Sequence(state.named),
+            lease_ms: state.lease_ms,
+        };
+        Ok(Response::new(held.into()))
     }
 
     async fn delete_file(

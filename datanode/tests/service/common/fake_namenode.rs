@@ -395,6 +395,13 @@ impl NameNode for Service {
         Err(not_for_datanodes())
     }
 
+    async fn hold_locations(
+        &self,
+        _: Request<wire::HoldLocationsRequest>,
+    ) -> Result<Response<wire::HoldLocationsResponse>, Status> {
+        Err(not_for_datanodes())
+    }
+
     async fn delete_file(
         &self,
         _: Request<wire::DeleteFileRequest>,

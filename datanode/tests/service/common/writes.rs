@@ -55,6 +55,7 @@ pub fn header(generation: u64, chain: Vec<DataNodeInfo>, cluster: ClusterId) -> 
                 ..Default::default()
             }),
             nodes: chain.into_iter().map(Into::into).collect(),
+            ..Default::default()
         }),
         size_hint: 0,
         cluster_id: cluster.to_string(),
@@ -114,6 +115,7 @@ pub async fn copy(
                 ..Default::default()
             }),
             nodes: to.iter().map(|node| node.info().into()).collect(),
+            ..Default::default()
         }),
         cluster_id: CLUSTER.to_string(),
         request_id: "copy".to_owned(),
