@@ -86,7 +86,7 @@ impl Namenode {
         environment: Environment,
     ) -> Result<Self, NamenodeError> {
         config.check()?;
-        let bound = environment.bind(&config.listen).await?;
+        let bound = environment.bind(&config.listen).await?.for_small_answers();
         let metrics = match &config.metrics_listen {
             Some(listen) => Some(environment.bind(listen).await?),
             None => None,

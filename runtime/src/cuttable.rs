@@ -26,6 +26,7 @@ pub(crate) struct Cuttable<S> {
     preface: Option<Preface>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     is_cut: bool,
+    in_one_piece: bool,
 }
 
 /// The first bytes, while they are awaited.
@@ -44,7 +45,17 @@ impl<S> Cuttable<S> {
             }),
             cut: Box::pin(place.cut().clone().cancelled_owned()),
             is_cut: false,
+            in_one_piece: false,
             place,
+        }
+    }
+
+    /// Has what is written come in one piece. h2 then copies data of up to 1 KiB behind their header, and what many calls answer
+    /// leaves in one write; otherwise each of more than 256 bytes leaves by itself.
+    pub(crate) fn in_one_piece(self) -> Self {
+        Self {
+            in_one_piece: true,
+            ..self
         }
     }
 
@@ -104,7 +115,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Cuttable<S> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        !self.in_one_piece && self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -54,6 +54,7 @@ pub enum ServeError {
 pub struct BoundServer {
     incoming: Incoming,
     address: SocketAddr,
+    small_answers: bool,
 }
 
 impl BoundServer {
@@ -63,7 +64,11 @@ impl BoundServer {
     /// [`ServeError::Bind`] naming the address.
     pub async fn bind(listen: &Listen, address: &str) -> Result<Self, ServeError> {
         match listen(address.to_owned()).await {
-            Ok((address, incoming)) => Ok(Self { incoming, address }),
+            Ok((address, incoming)) => Ok(Self {
+                incoming,
+                address,
+                small_answers: false,
+            }),
             Err(source) => Err(ServeError::Bind {
                 address: address.to_owned(),
                 source,
@@ -74,6 +79,15 @@ impl BoundServer {
     /// The address with the real port.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// For a service whose answers are small and many: those of up to 1 KiB leave together. Larger ones take a write more each.
+    #[must_use]
+    pub fn for_small_answers(self) -> Self {
+        Self {
+            small_answers: true,
+            ..self
+        }
     }
 
     /// The streams of peers, for a server that does not speak gRPC.
@@ -115,12 +129,17 @@ pub async fn serve_grpc(
 ) -> Result<(), ServeError> {
     let cut = CancellationToken::new();
     let (connections, all) = (Connections::new(MAX_CONNECTIONS), cut.clone());
+    let small_answers = bound.small_answers;
     let incoming = paced(bound.incoming).then(move |stream| {
         let (connections, all) = (connections.clone(), all.clone());
         async move {
             let stream = stream?;
             let place = connections.place(&all).await;
-            Ok::<_, io::Error>(Cuttable::new(stream, place))
+            let stream = Cuttable::new(stream, place);
+            Ok::<_, io::Error>(match small_answers {
+                true => stream.in_one_piece(),
+                false => stream,
+            })
         }
     });
     let serving = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());

@@ -15,7 +15,7 @@ use richardstore_proto::{
 use tokio::time::Instant;
 
 /// Then the namenode is asked again: replicas move, and nodes fall silent.
-const KEPT_FOR: Duration = Duration::from_secs(2);
+const KEPT_FOR: Duration = Duration::from_secs(10);
 /// Without a look-up for so long, the lease is given back.
 const IDLE_AFTER: Duration = Duration::from_secs(10);
 
