@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use richardstore_proto::ContentHash;
 use tokio::time::Instant;
 
 /// A pass is not spread thinner than this, in bytes per second, where the operator allows as much.
@@ -43,6 +44,21 @@ impl Schedule {
     pub(super) fn rest(&self, began_ms: u64, now_ms: u64) -> Duration {
         let passed = Duration::from_millis(now_ms.saturating_sub(began_ms));
         self.period().saturating_sub(passed)
+    }
+
+    /// Whether a pass that began at `began_ms` and has read what comes up to `after` may rest at `now_ms`: hashes are spread evenly, and
+    /// it has come further through them than it has to, to be done when nine tenths of its time are over.
+    pub(super) fn is_ahead(&self, began_ms: u64, after: Option<ContentHash>, now_ms: u64) -> bool {
+        let place = after.map_or(0, |hash| {
+            let (first, _) = hash
+                .as_bytes()
+                .split_first_chunk()
+                .unwrap_or((&[0; 8], &[]));
+            u64::from_be_bytes(*first)
+        });
+        let passed_ms = u128::from(now_ms.saturating_sub(began_ms));
+        let time_ms = self.period().as_millis().min(u128::from(u64::MAX)) / 10 * 9;
+        u128::from(place) * time_ms > passed_ms << 64
     }
 
     fn period(&self) -> Duration {
@@ -95,6 +111,22 @@ mod tests {
         let ten_days_ms = 10 * 86_400_000;
         assert_eq!(schedule.rest(1000, 1000 + ten_days_ms), Duration::ZERO);
         assert_eq!(schedule.rest(1000, u64::MAX), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_pass_is_ahead_where_it_has_come_further_than_it_has_to() {
+        let schedule = Schedule::new(20 * DAY, 32 << 20).unwrap();
+        let day_ms = 86_400_000;
+        let at = |first| Some(ContentHash::new([first; 32]));
+        assert!(!schedule.is_ahead(5, None, 5));
+        assert!(schedule.is_ahead(5, at(1), 5));
+        // Half of the hashes: after four and a half days of ten, and not later.
+        let half = at(0x80);
+        assert!(schedule.is_ahead(5, half, 5 + day_ms * 45 / 10));
+        assert!(!schedule.is_ahead(5, half, 5 + day_ms * 46 / 10));
+        assert!(schedule.is_ahead(0, at(0xff), 9 * day_ms - day_ms / 10));
+        assert!(!schedule.is_ahead(0, at(0xff), 9 * day_ms));
+        assert!(!schedule.is_ahead(0, at(0xff), u64::MAX));
     }
 
     #[test]

@@ -131,6 +131,9 @@ impl Scrubber {
             }
             self.begin(now_ms);
         }
+        if self.may_step_back(now_ms) {
+            return Ok(RETRY);
+        }
         if self.stage.is_empty() && !self.take_page().await? {
             return Ok(RETRY);
         }
@@ -143,6 +146,14 @@ impl Scrubber {
             return Ok(Duration::ZERO);
         }
         self.read_stage(now_ms).await
+    }
+
+    /// Somebody uploads, and there is time left.
+    fn may_step_back(&self, now_ms: u64) -> bool {
+        let Position {
+            began_ms, after, ..
+        } = self.position;
+        !self.hurried && self.node.uploads.any() && self.schedule.is_ahead(began_ms, after, now_ms)
     }
 
     /// Takes the next replicas from the index. `false`: it does not say yet what the directory holds.

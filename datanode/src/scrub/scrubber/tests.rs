@@ -219,3 +219,30 @@ async fn i05_a_replica_removed_by_hand_is_noticed_and_journaled_as_gone() {
     assert!(!bench.node.volume.knows(&hash).unwrap());
     assert_eq!(bench.node.bad_replicas.waiting(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn i05_a_scrub_steps_back_for_uploads_while_it_has_time_and_not_when_it_is_wanted() {
+    let bench = Bench::new();
+    let count = 200;
+    for number in 0..count {
+        bench.put(&[number; 100]);
+    }
+    let mut scrubber = bench.scrubber().await;
+    scrubber.advance().await.unwrap();
+    let done = scrubber.position.after;
+    assert!(done.is_some() && !scrubber.stage.is_empty());
+    bench.node.uploads.note();
+    assert_eq!(scrubber.advance().await.unwrap(), RETRY);
+    assert_eq!(scrubber.position.after, done);
+    // Nine tenths of the time of the pass are over.
+    let period_ms = u64::try_from(INTERVAL.as_millis()).unwrap() / 2;
+    bench.clock.advance_ms(period_ms / 10 * 9);
+    bench.node.uploads.note();
+    scrubber.advance().await.unwrap();
+    assert!(scrubber.position.after > done);
+    scrubber.hurry();
+    while !scrubber.position.complete {
+        bench.node.uploads.note();
+        scrubber.advance().await.unwrap();
+    }
+}
