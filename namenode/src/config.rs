@@ -25,6 +25,8 @@ pub struct NamenodeConfig {
     pub dead_after_ms: u64,
     /// A write that was not committed or renewed for this long is given up.
     pub write_timeout_ms: u64,
+    /// Who remembers where files are may use that for so long after it last asked, and a delete waits so long for one that is silent.
+    pub location_lease_ms: u64,
     /// Bytes a second that repair may copy from and to each datanode; 0 makes no copies.
     pub repair_bytes_per_second: u64,
     /// How often the metadata is copied; 0 never does.
@@ -51,6 +53,7 @@ impl Default for NamenodeConfig {
             stale_after_ms: 5_000,
             dead_after_ms: 30_000,
             write_timeout_ms: 60_000,
+            location_lease_ms: 1_000,
             repair_bytes_per_second: 100 << 20,
             copy_interval_ms: 3_600_000,
             copies_kept: 24,

@@ -14,11 +14,6 @@ use richardstore_proto::{
     StoreError,
 };
 
-/// What is remembered may be used for so long after it was last asked for. Milliseconds; so long a delete waits for a gateway
-/// that is gone.
-pub const LEASE_MS: u64 = 1_000;
-/// A holder may use nine tenths of that: its clock may be slower than the namenode's.
-const TOLD_MS: u64 = LEASE_MS / 10 * 9;
 const MAX_HOLDERS: usize = 1_024;
 /// Deletes that are remembered for holders that have not heard of them. One further behind forgets everything.
 const MAX_DELETES: usize = 16_384;
@@ -26,6 +21,8 @@ const MAX_DELETES: usize = 16_384;
 /// The holders and the deletes they have to hear of. Times are monotonic milliseconds since the start.
 #[derive(Debug)]
 pub struct LocationLeases {
+    /// What is remembered may be used for so long after it was last asked for, and so long a delete waits for one who is gone.
+    lease_ms: u64,
     holders: BTreeMap<HolderId, Holder>,
     next_holder: HolderId,
     /// Leases of earlier starts run until then.
@@ -40,32 +37,42 @@ pub struct LocationLeases {
 
 #[derive(Debug)]
 struct Holder {
+    /// What it said it has forgotten.
     forgotten: Sequence,
+    /// What it was told to forget.
+    told: Sequence,
     until_ms: u64,
+    /// Its last call made the lease longer.
+    keeps_up: bool,
 }
 
 impl LocationLeases {
     /// Nobody remembers anything, except for those whom an earlier start allowed to. Starts of one database give different ids.
-    pub fn at_start(epoch: NamenodeEpoch) -> Self {
+    pub fn at_start(epoch: NamenodeEpoch, lease_ms: u64) -> Self {
         Self {
+            lease_ms,
             holders: BTreeMap::new(),
             next_holder: HolderId((epoch.0 << 32) | 1),
-            earlier_until_ms: if epoch.0 > 1 { LEASE_MS } else { 0 },
+            earlier_until_ms: if epoch.0 > 1 { lease_ms } else { 0 },
             deletes: VecDeque::new(),
             newest: Sequence(0),
             under_way: BTreeSet::new(),
         }
     }
 
-    /// Event: somebody asked to remember. The lease runs from now. `Err`: there are too many (I11).
+    /// Event: somebody asked to remember. The lease runs from now, unless it was told to forget something and has not: one that does
+    /// not hear what it is told would hold up a delete for ever. `Err`: there are too many (I11).
     pub fn asked(&mut self, hold: &Hold, now_ms: u64) -> Result<HolderId, StoreError> {
         self.holders.retain(|_, holder| holder.until_ms > now_ms);
-        let until_ms = now_ms.saturating_add(LEASE_MS);
+        let until_ms = now_ms.saturating_add(self.lease_ms);
         if let Some(id) = hold.holder
             && let Some(holder) = self.holders.get_mut(&id)
         {
             holder.forgotten = holder.forgotten.max(hold.forgotten.min(self.newest));
-            holder.until_ms = until_ms;
+            holder.keeps_up = holder.forgotten >= holder.told;
+            if holder.keeps_up {
+                holder.until_ms = until_ms;
+            }
             return Ok(id);
         }
         if self.holders.len() >= MAX_HOLDERS {
@@ -76,14 +83,13 @@ impl LocationLeases {
         }
         let id = self.next_holder;
         self.next_holder = id.next();
-        let forgotten = self.newest;
-        self.holders.insert(
-            id,
-            Holder {
-                forgotten,
-                until_ms,
-            },
-        );
+        let holder = Holder {
+            forgotten: self.newest,
+            told: self.newest,
+            until_ms,
+            keeps_up: true,
+        };
+        self.holders.insert(id, holder);
         Ok(id)
     }
 
@@ -99,10 +105,17 @@ impl LocationLeases {
     }
 
     /// What `holder` is told now. To be asked behind [`LocationLeases::asked`].
-    pub fn told(&self, holder: HolderId) -> Held {
-        let forgotten = self.holders.get(&holder).map(|holder| holder.forgotten);
-        let behind = forgotten.map_or(0, |forgotten| self.newest.0 - forgotten.0);
-        let behind = usize::try_from(behind).unwrap_or(usize::MAX);
+    pub fn tell(&mut self, holder: HolderId) -> Held {
+        let Some(known) = self.holders.get_mut(&holder) else {
+            // Its lease is over: it gets another one by asking again.
+            return Held {
+                holder,
+                forget: Forget::All,
+                sequence: self.newest,
+                lease_ms: 0,
+            };
+        };
+        let behind = usize::try_from(self.newest.0 - known.forgotten.0).unwrap_or(usize::MAX);
         let (forget, sequence) = match self.deletes.len().checked_sub(behind) {
             Some(from) => {
                 let named = behind.min(MAX_FORGOTTEN);
@@ -112,12 +125,14 @@ impl LocationLeases {
             }
             None => (Forget::All, self.newest),
         };
+        known.told = sequence;
+        // Nine tenths: its clock may be slower than the namenode's.
+        let may_use_ms = self.lease_ms / 10 * 9;
         Held {
             holder,
             forget,
             sequence,
-            // One that ran out meanwhile gets the next one by asking again.
-            lease_ms: if forgotten.is_some() { TOLD_MS } else { 0 },
+            lease_ms: if known.keeps_up { may_use_ms } else { 0 },
         }
     }
 
@@ -165,6 +180,7 @@ mod tests {
     use super::*;
 
     const FIRST: NamenodeEpoch = NamenodeEpoch(1);
+    const LEASE_MS: u64 = 1_000;
 
     fn hash(number: u16) -> ContentHash {
         let mut bytes = [0; 32];
@@ -191,20 +207,20 @@ mod tests {
 
     #[test]
     fn a_delete_that_nobody_has_to_hear_of_waits_for_nobody() {
-        let mut leases = LocationLeases::at_start(FIRST);
+        let mut leases = LocationLeases::at_start(FIRST, LEASE_MS);
         let delete = leases.delete_begins(hash(1));
         assert_eq!(leases.waits_until_ms(delete, 0), None);
     }
 
     #[test]
     fn i03_a_delete_waits_until_each_holder_has_said_that_the_file_is_forgotten() {
-        let mut leases = LocationLeases::at_start(FIRST);
+        let mut leases = LocationLeases::at_start(FIRST, LEASE_MS);
         let (one, other) = (joins(&mut leases, 0), joins(&mut leases, 10));
         let delete = leases.delete_begins(hash(1));
         assert_eq!(leases.waits_until_ms(delete, 20), Some(10 + LEASE_MS));
         for holder in [one, other] {
             assert!(leases.has_news(holder));
-            let told = leases.told(holder);
+            let told = leases.tell(holder);
             assert_eq!(
                 (told.forget, told.sequence),
                 (Forget::These(vec![hash(1)]), delete)
@@ -221,19 +237,37 @@ mod tests {
 
     #[test]
     fn i03_a_holder_that_is_silent_is_waited_for_until_its_lease_has_run_out() {
-        let mut leases = LocationLeases::at_start(FIRST);
+        let mut leases = LocationLeases::at_start(FIRST, LEASE_MS);
         let holder = joins(&mut leases, 100);
         let delete = leases.delete_begins(hash(1));
         let until_ms = 100 + LEASE_MS;
         assert_eq!(leases.waits_until_ms(delete, until_ms - 1), Some(until_ms));
         assert_eq!(leases.waits_until_ms(delete, until_ms), None);
         // It may use what it remembers for less than that.
-        assert!(leases.told(holder).lease_ms < LEASE_MS);
+        assert!(leases.tell(holder).lease_ms < LEASE_MS);
+    }
+
+    #[test]
+    fn i03_a_holder_that_does_not_hear_holds_up_a_delete_for_one_lease_and_may_use_nothing() {
+        let mut leases = LocationLeases::at_start(FIRST, LEASE_MS);
+        let holder = joins(&mut leases, 0);
+        let delete = leases.delete_begins(hash(1));
+        assert!(leases.tell(holder).lease_ms > 0);
+        let deaf = says(holder, Sequence(0));
+        for now_ms in [300, 600, 900] {
+            assert_eq!(leases.asked(&deaf, now_ms), Ok(holder));
+            let told = leases.tell(holder);
+            assert_eq!((told.sequence, told.lease_ms), (delete, 0));
+            assert_eq!(leases.waits_until_ms(delete, now_ms), Some(LEASE_MS));
+        }
+        leases.asked(&says(holder, delete), 950).unwrap();
+        assert_eq!(leases.waits_until_ms(delete, 950), None);
+        assert!(leases.tell(holder).lease_ms > 0);
     }
 
     #[test]
     fn i03_a_holder_that_comes_when_its_lease_has_run_out_is_another_one() {
-        let mut leases = LocationLeases::at_start(FIRST);
+        let mut leases = LocationLeases::at_start(FIRST, LEASE_MS);
         let holder = joins(&mut leases, 0);
         let late = says(holder, Sequence(0));
         assert_eq!(leases.asked(&late, LEASE_MS - 1), Ok(holder));
@@ -244,17 +278,17 @@ mod tests {
 
     #[test]
     fn i03_after_a_start_a_delete_waits_for_those_who_were_let_remember_before() {
-        let mut leases = LocationLeases::at_start(NamenodeEpoch(2));
+        let mut leases = LocationLeases::at_start(NamenodeEpoch(2), LEASE_MS);
         let delete = leases.delete_begins(hash(1));
         assert_eq!(leases.waits_until_ms(delete, 5), Some(LEASE_MS));
         assert_eq!(leases.waits_until_ms(delete, LEASE_MS), None);
-        let before = joins(&mut LocationLeases::at_start(FIRST), 0);
+        let before = joins(&mut LocationLeases::at_start(FIRST, LEASE_MS), 0);
         assert_ne!(leases.asked(&says(before, Sequence(0)), 0), Ok(before));
     }
 
     #[test]
     fn i03_nobody_may_remember_a_file_between_the_begin_and_the_end_of_its_delete() {
-        let mut leases = LocationLeases::at_start(FIRST);
+        let mut leases = LocationLeases::at_start(FIRST, LEASE_MS);
         assert!(leases.may_be_remembered(&hash(1)));
         let (one, two) = (leases.delete_begins(hash(1)), leases.delete_begins(hash(1)));
         leases.delete_over(hash(1), one);
@@ -266,27 +300,27 @@ mod tests {
 
     #[test]
     fn what_a_new_holder_cannot_know_it_is_not_told() {
-        let mut leases = LocationLeases::at_start(FIRST);
+        let mut leases = LocationLeases::at_start(FIRST, LEASE_MS);
         let delete = leases.delete_begins(hash(1));
         let holder = joins(&mut leases, 0);
         assert!(!leases.has_news(holder));
         assert_eq!(leases.waits_until_ms(delete, 0), None);
-        assert_eq!(leases.told(holder).forget, Forget::These(vec![]));
+        assert_eq!(leases.tell(holder).forget, Forget::These(vec![]));
     }
 
     #[test]
     fn a_holder_that_gave_its_lease_back_is_not_waited_for() {
-        let mut leases = LocationLeases::at_start(FIRST);
+        let mut leases = LocationLeases::at_start(FIRST, LEASE_MS);
         let holder = joins(&mut leases, 0);
         let delete = leases.delete_begins(hash(1));
         leases.released(holder);
         assert_eq!(leases.waits_until_ms(delete, 0), None);
-        assert_eq!(leases.told(holder).lease_ms, 0);
+        assert_eq!(leases.tell(holder).lease_ms, 0);
     }
 
     #[test]
     fn i11_a_long_list_is_told_in_parts_and_one_that_is_too_long_as_everything() {
-        let mut leases = LocationLeases::at_start(FIRST);
+        let mut leases = LocationLeases::at_start(FIRST, LEASE_MS);
         let holder = joins(&mut leases, 0);
         let parts = 2 * MAX_FORGOTTEN + 1;
         for number in 0..parts {
@@ -294,7 +328,7 @@ mod tests {
         }
         let mut told = Vec::new();
         while leases.has_news(holder) {
-            let held = leases.told(holder);
+            let held = leases.tell(holder);
             let Forget::These(hashes) = held.forget else {
                 panic!("the list is there");
             };
@@ -308,13 +342,13 @@ mod tests {
             leases.delete_begins(hash(1));
         }
         assert_eq!(leases.deletes.len(), MAX_DELETES);
-        let held = leases.told(holder);
+        let held = leases.tell(holder);
         assert_eq!((held.forget, held.sequence), (Forget::All, leases.newest));
     }
 
     #[test]
     fn i11_too_many_holders_are_refused_until_others_are_gone() {
-        let mut leases = LocationLeases::at_start(FIRST);
+        let mut leases = LocationLeases::at_start(FIRST, LEASE_MS);
         for _ in 0..MAX_HOLDERS {
             joins(&mut leases, 0);
         }
@@ -330,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_holder_cannot_have_forgotten_what_is_still_to_come() {
-        let mut leases = LocationLeases::at_start(FIRST);
+        let mut leases = LocationLeases::at_start(FIRST, LEASE_MS);
         let holder = joins(&mut leases, 0);
         leases.asked(&says(holder, Sequence(u64::MAX)), 0).unwrap();
         let delete = leases.delete_begins(hash(1));

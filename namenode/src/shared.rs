@@ -26,7 +26,9 @@ use crate::soft_state::SoftState;
 
 /// Watchers of the events at once: gateways with a page open somewhere.
 const MAX_WATCHERS: usize = 256;
-/// Calls that commit or delete files at once. A call that finds no place waits, for as long as its caller does.
+/// Calls that delete files at once. Apart from those that commit: a delete may wait for somebody who is gone.
+const MAX_DELETE_CALLS: usize = 1024;
+/// Calls that commit files at once. A call that finds no place waits, for as long as its caller does.
 const MAX_COMMIT_CALLS: usize = 1024;
 
 /// State and surroundings of one running namenode.
@@ -49,8 +51,10 @@ pub struct Shared {
     pub node_admin: tokio::sync::Mutex<()>,
     /// Places for those who watch the events.
     pub watchers: Arc<Semaphore>,
-    /// Places for calls that commit or delete files, which go on when their callers have gone away (I11).
+    /// Places for calls that commit files, which go on when their callers have gone away (I11).
     pub commits: Arc<Semaphore>,
+    /// Places for calls that delete files, likewise.
+    pub deletes: Arc<Semaphore>,
     /// Who remembers where files are.
     pub leases: SharedLeases,
     /// Copies of the metadata.
@@ -72,6 +76,7 @@ impl Shared {
         tasks: Tasks,
         soft: SoftState,
     ) -> Self {
+        let leases = LocationLeases::at_start(epoch, config.location_lease_ms);
         Self {
             started_wall_ms: environment.clock.now_ms(),
             copies: Copies::new(config.dir.join(COPIES)),
@@ -84,7 +89,8 @@ impl Shared {
             metrics: NamenodeMetrics::default(),
             node_admin: tokio::sync::Mutex::new(()),
             commits: Arc::new(Semaphore::new(MAX_COMMIT_CALLS)),
-            leases: SharedLeases::new(LocationLeases::at_start(epoch)),
+            deletes: Arc::new(Semaphore::new(MAX_DELETE_CALLS)),
+            leases: SharedLeases::new(leases),
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             soft: Mutex::new(soft),
             started: Instant::now(),

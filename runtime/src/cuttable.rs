@@ -167,6 +167,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stream_in_one_piece_offers_no_writes_of_several() {
+        let all = CancellationToken::new();
+        let connections = Connections::new(2);
+        for in_one_piece in [false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
+            let stream = Cuttable::new(stream.unwrap(), connections.place(&all).await);
+            let stream = match in_one_piece {
+                true => stream.in_one_piece(),
+                false => stream,
+            };
+            assert_eq!(stream.is_write_vectored(), !in_one_piece);
+        }
+    }
+
+    #[tokio::test]
     async fn a_cut_ends_a_read_that_nobody_answers() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let silent = TcpStream::connect(listener.local_addr().unwrap());

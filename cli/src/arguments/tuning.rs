@@ -153,6 +153,7 @@ impl NamenodeTuning {
             stale_after_ms: self.stale_after_ms,
             dead_after_ms: self.dead_after_ms,
             write_timeout_ms: self.write_timeout_ms,
+            location_lease_ms: NamenodeConfig::default().location_lease_ms,
             copy_interval_ms: self.copy_interval_ms,
             copies_kept: self.copies_kept,
             repair_bytes_per_second: self.repair_bytes_per_second,

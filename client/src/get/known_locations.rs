@@ -37,7 +37,7 @@ pub struct LookUpCounts {
     pub asked: u64,
 }
 
-/// What was there to be forgotten when a look-up began.
+/// What had been forgotten when a look-up began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket(u64);
 
@@ -45,8 +45,8 @@ struct Memory {
     /// The younger half; when it is full it is the older one, and what was that is forgotten.
     young: HashMap<ContentHash, Known>,
     old: HashMap<ContentHash, Known>,
-    /// How often something was to be forgotten.
-    changes: u64,
+    /// How often something was to be forgotten, by the first byte of its hash: what is forgotten bears on few look-ups under way.
+    changes: [u64; 256],
     lease: Lease,
     wanted_at: Instant,
     /// A task keeps the lease.
@@ -70,11 +70,11 @@ impl KnownLocations {
     /// A memory of at most `capacity` files; 0 remembers nothing.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            half: capacity / 2,
+            half: capacity.div_ceil(2),
             memory: Mutex::new(Memory {
                 young: HashMap::new(),
                 old: HashMap::new(),
-                changes: 0,
+                changes: [0; 256],
                 lease: Lease::default(),
                 wanted_at: Instant::now(),
                 kept: false,
@@ -96,13 +96,13 @@ impl KnownLocations {
         Some(locations)
     }
 
-    /// To be taken before the namenode is asked. And `true` where somebody has to keep the lease from now on.
-    pub(super) fn begin(&self) -> (Ticket, bool) {
+    /// To be taken before the namenode is asked for `hash`. And `true` where somebody has to keep the lease from now on.
+    pub(super) fn begin(&self, hash: &ContentHash) -> (Ticket, bool) {
         self.missed.fetch_add(1, Ordering::Relaxed);
         let mut memory = self.memory();
         memory.wanted_at = Instant::now();
         let begins = self.half > 0 && !std::mem::replace(&mut memory.kept, true);
-        (Ticket(memory.changes), begins)
+        (memory.ticket(hash), begins)
     }
 
     /// Remembers what the namenode said to a look-up that began with `ticket`.
@@ -111,8 +111,9 @@ impl KnownLocations {
             return;
         }
         let now = Instant::now();
+        let hash = located.locations.file.hash;
         let mut memory = self.memory();
-        if Ticket(memory.changes) != ticket || !memory.lease.is_usable(now) {
+        if memory.ticket(&hash) != ticket || !memory.lease.is_usable(now) {
             return;
         }
         if memory.young.len() >= self.half {
@@ -123,7 +124,7 @@ impl KnownLocations {
             until: now + KEPT_FOR,
             turn: 0,
         };
-        memory.young.insert(located.locations.file.hash, known);
+        memory.young.insert(hash, known);
     }
 
     /// What is known of the file is not good any more.
@@ -199,14 +200,18 @@ impl Memory {
         Some((known.located.clone(), known.turn))
     }
 
+    fn ticket(&self, hash: &ContentHash) -> Ticket {
+        Ticket(self.changes[usize::from(hash.as_bytes()[0])])
+    }
+
     fn forget(&mut self, hash: &ContentHash) {
-        self.changes += 1;
+        self.changes[usize::from(hash.as_bytes()[0])] += 1;
         self.young.remove(hash);
         self.old.remove(hash);
     }
 
     fn forget_all(&mut self) {
-        self.changes += 1;
+        self.changes.iter_mut().for_each(|changes| *changes += 1);
         self.young.clear();
         self.old.clear();
     }
@@ -278,7 +283,7 @@ mod tests {
         let known = KnownLocations::new(100);
         known.answered(Instant::now(), held(7, 0, &[]));
         for number in [1, 2] {
-            let (ticket, _) = known.begin();
+            let (ticket, _) = known.begin(&hash(number));
             known.remember(ticket, &located(number));
         }
         known
@@ -324,11 +329,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn i03_an_answer_that_was_under_way_when_something_was_forgotten_is_not_remembered() {
         let known = known();
-        let (ticket, _) = known.begin();
+        let (ticket, _) = known.begin(&hash(1));
         known.answered(Instant::now(), held(7, 5, &[1]));
         known.remember(ticket, &located(1));
         assert_eq!(finds(&known), [false, true]);
-        let (ticket, _) = known.begin();
+        let (other, _) = known.begin(&hash(2));
+        known.forget(&hash(2));
+        known.remember(other, &located(2));
+        assert_eq!(finds(&known), [false, false]);
+        // What is forgotten meanwhile is another one.
+        let (other, _) = known.begin(&hash(2));
+        known.answered(Instant::now(), held(7, 6, &[1]));
+        known.remember(other, &located(2));
+        assert_eq!(finds(&known), [false, true]);
+        let (ticket, _) = known.begin(&hash(1));
         known.remember(ticket, &located(1));
         assert_eq!(finds(&known), [true, true]);
     }
@@ -336,7 +350,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn i03_under_another_name_everything_is_forgotten_and_what_was_under_way_too() {
         let known = known();
-        let (ticket, _) = known.begin();
+        let (ticket, _) = known.begin(&hash(1));
         known.answered(Instant::now(), held(8, 5, &[]));
         known.remember(ticket, &located(1));
         assert_eq!(finds(&known), [false, false]);
@@ -352,7 +366,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_the_namenode_does_not_let_be_remembered_is_not() {
         let known = known();
-        let (ticket, _) = known.begin();
+        let (ticket, _) = known.begin(&hash(3));
         let unsure = LocatedFile {
             equal_nodes: 0,
             ..located(3)
@@ -377,7 +391,7 @@ mod tests {
         let known = KnownLocations::new(10);
         known.answered(Instant::now(), held(7, 0, &[]));
         for number in 0..100 {
-            let (ticket, _) = known.begin();
+            let (ticket, _) = known.begin(&hash(number));
             known.remember(ticket, &located(number));
         }
         let left: Vec<u8> = (0..100)
@@ -389,19 +403,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_nobody_needs_is_given_back_and_begun_anew_by_the_next_look_up() {
         let known = KnownLocations::new(100);
-        assert!(known.begin().1);
-        assert!(!known.begin().1);
+        assert!(known.begin(&hash(1)).1);
+        assert!(!known.begin(&hash(1)).1);
         known.answered(Instant::now(), held(7, 3, &[]));
         tokio::time::advance(IDLE_AFTER).await;
         let hold = known.next_call().unwrap_err();
         assert!(hold.release && hold.holder == Some(HolderId(7)));
-        assert!(known.begin().1);
+        assert!(known.begin(&hash(1)).1);
         assert_eq!(known.next_call().unwrap().holder, None);
     }
 
     #[test]
     fn a_memory_of_nothing_asks_for_no_lease() {
         let known = KnownLocations::new(0);
-        assert!(!known.begin().1);
+        assert!(!known.begin(&hash(1)).1);
     }
 }

@@ -54,7 +54,7 @@ impl LookUps {
     /// # Errors
     /// [`ErrorCode::NotFound`], or the namenode is away.
     pub(crate) async fn locate(&self, hash: &ContentHash) -> Result<FileLocations, ClientError> {
-        let (ticket, begins) = self.known.begin();
+        let (ticket, begins) = self.known.begin(hash);
         if begins {
             let keeping = keep_lease(
                 self.known.clone(),

@@ -28,11 +28,26 @@ impl Schedule {
         (interval > Duration::ZERO && limit > 0).then_some(Self { interval, limit })
     }
 
-    /// Bytes per second for a pass over `work` bytes.
-    pub(super) fn rate(&self, work: u64) -> u64 {
-        let needed = u128::from(work) * 1000 / self.period().as_millis().max(1);
-        let needed = u64::try_from(needed).unwrap_or(u64::MAX);
+    /// Bytes per second for what is left, behind `after`, of a pass over `work` bytes that began at `began_ms`. What was lost while it
+    /// stepped back is made up for, at up to ten times what is needed without that.
+    pub(super) fn rate(
+        &self,
+        work: u64,
+        began_ms: u64,
+        after: Option<ContentHash>,
+        now_ms: u64,
+    ) -> u64 {
+        let left = (u128::from(work) * (u128::from(u64::MAX) - u128::from(place(after)))) >> 64;
+        let passed_ms = u128::from(now_ms.saturating_sub(began_ms));
+        let least_ms = (self.time_ms() / 10).max(1);
+        let time_ms = self.time_ms().saturating_sub(passed_ms).max(least_ms);
+        let needed = u64::try_from(left.saturating_mul(1000) / time_ms).unwrap_or(u64::MAX);
         needed.max(USUAL_RATE).min(self.limit)
+    }
+
+    /// Bytes per second of a pass with little to read.
+    pub(super) fn usual_rate(&self) -> u64 {
+        USUAL_RATE.min(self.limit)
     }
 
     /// Bytes per second at most.
@@ -49,21 +64,29 @@ impl Schedule {
     /// Whether a pass that began at `began_ms` and has read what comes up to `after` may rest at `now_ms`: hashes are spread evenly, and
     /// it has come further through them than it has to, to be done when nine tenths of its time are over.
     pub(super) fn is_ahead(&self, began_ms: u64, after: Option<ContentHash>, now_ms: u64) -> bool {
-        let place = after.map_or(0, |hash| {
-            let (first, _) = hash
-                .as_bytes()
-                .split_first_chunk()
-                .unwrap_or((&[0; 8], &[]));
-            u64::from_be_bytes(*first)
-        });
         let passed_ms = u128::from(now_ms.saturating_sub(began_ms));
-        let time_ms = self.period().as_millis().min(u128::from(u64::MAX)) / 10 * 9;
-        u128::from(place) * time_ms > passed_ms << 64
+        u128::from(place(after)) * self.time_ms() > passed_ms << 64
+    }
+
+    /// The time in which a pass is to be done: what comes late has a tenth of the period left.
+    fn time_ms(&self) -> u128 {
+        self.period().as_millis().min(u128::from(u64::MAX)) / 10 * 9
     }
 
     fn period(&self) -> Duration {
         (self.interval / 2).max(SHORTEST_PERIOD)
     }
+}
+
+/// How much of all hashes comes before `after`, of 2^64.
+fn place(after: Option<ContentHash>) -> u64 {
+    after.map_or(0, |hash| {
+        let (first, _) = hash
+            .as_bytes()
+            .split_first_chunk()
+            .unwrap_or((&[0; 8], &[]));
+        u64::from_be_bytes(*first)
+    })
 }
 
 /// Spaces work so that it stays below a rate. Time in which there was nothing to do is not made up for.
@@ -96,12 +119,32 @@ mod tests {
     #[test]
     fn the_rate_is_what_is_needed_between_the_usual_one_and_the_limit() {
         let schedule = Schedule::new(21 * DAY, 32 << 20).unwrap();
-        assert_eq!(schedule.rate(0), 4 << 20);
-        assert_eq!(schedule.rate(1 << 30), 4 << 20);
-        let half_seconds = 21 * 86_400 / 2;
-        assert_eq!(schedule.rate(half_seconds * 9_000_000), 9_000_000);
-        assert_eq!(schedule.rate(u64::MAX), 32 << 20);
-        assert_eq!(Schedule::new(21 * DAY, 1000).unwrap().rate(1 << 40), 1000);
+        let begin = |work| schedule.rate(work, 0, None, 0);
+        assert_eq!(schedule.usual_rate(), 4 << 20);
+        assert_eq!(begin(0), 4 << 20);
+        assert_eq!(begin(1 << 30), 4 << 20);
+        // Nine tenths of half the interval.
+        let seconds = 21 * 86_400 / 2 / 10 * 9;
+        let nearly = |rate: u64, expected: u64| rate.abs_diff(expected) <= 1;
+        assert!(nearly(begin(seconds * 9_000_000), 9_000_000));
+        assert_eq!(begin(u64::MAX), 32 << 20);
+        let slow = Schedule::new(21 * DAY, 1000).unwrap();
+        assert_eq!(slow.rate(1 << 40, 0, None, 0), 1000);
+
+        // Half of the work is left for a quarter of the time; in the end ten times as fast, and not faster.
+        let half = Some(ContentHash::new([0x80; 32]));
+        let behind = |part| {
+            schedule.rate(
+                seconds * 5_000_000,
+                7,
+                half,
+                7 + seconds * 1000 / 100 * part,
+            )
+        };
+        let share = |rate: u64, expected: u64| rate.abs_diff(expected) < expected / 100;
+        assert!(share(behind(75), 10_000_000), "{}", behind(75));
+        assert!(share(behind(95), 25_000_000), "{}", behind(95));
+        assert!(share(behind(200), 25_000_000));
     }
 
     #[test]

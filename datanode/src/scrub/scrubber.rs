@@ -81,7 +81,7 @@ impl Scrubber {
         let now_ms = node.environment.clock.now_ms();
         let scrubber = Self {
             position: saved.unwrap_or_else(|| Position::begin(now_ms)),
-            rate: schedule.rate(0),
+            rate: schedule.usual_rate(),
             schedule,
             saved,
             stage: Stage::default(),
@@ -132,9 +132,11 @@ impl Scrubber {
             self.begin(now_ms);
         }
         if self.may_step_back(now_ms) {
+            // Not kept open meanwhile: a file that is deleted would keep its room.
+            self.stage = Stage::default();
             return Ok(RETRY);
         }
-        if self.stage.is_empty() && !self.take_page().await? {
+        if self.stage.is_empty() && !self.take_page(now_ms).await? {
             return Ok(RETRY);
         }
         if self.stage.is_empty() {
@@ -157,7 +159,7 @@ impl Scrubber {
     }
 
     /// Takes the next replicas from the index. `false`: it does not say yet what the directory holds.
-    async fn take_page(&mut self) -> Result<bool, StoreError> {
+    async fn take_page(&mut self, now_ms: u64) -> Result<bool, StoreError> {
         let volume = self.node.volume.clone();
         let after = self.position.after;
         let ask = move || -> Result<Option<(Vec<ReplicaEntry>, u64)>, VolumeError> {
@@ -176,7 +178,10 @@ impl Scrubber {
         };
         self.rate = match self.hurried {
             true => self.schedule.limit(),
-            false => self.schedule.rate(work),
+            false => {
+                let Position { began_ms, .. } = self.position;
+                self.schedule.rate(work, began_ms, after, now_ms)
+            }
         };
         self.stage.fill(page);
         Ok(true)

@@ -240,14 +240,20 @@ impl Workload {
 
     /// Half of the time one of those that are read just now.
     async fn delete(&mut self) {
-        let newest = self.there.len().saturating_sub(WATCHED);
-        let from = self.random.below(2) * newest as u64;
-        let mut some = self.there.split_off(usize::try_from(from).unwrap());
-        let content = take(&mut self.random, &mut some);
-        self.there.append(&mut some);
+        let content = match self.random.below(2) {
+            0 => self.take_watched(),
+            _ => take(&mut self.random, &mut self.there),
+        };
         if let Some(content) = content {
             self.delete_one(content, true).await;
         }
+    }
+
+    fn take_watched(&mut self) -> Option<Content> {
+        let watched = Vec::from(self.record.borrow().watched.clone());
+        let content = watched[choose(&mut self.random, &watched)?];
+        let at = self.there.iter().position(|there| *there == content)?;
+        Some(self.there.swap_remove(at))
     }
 
     async fn delete_undeleted(&mut self) {

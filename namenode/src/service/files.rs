@@ -27,7 +27,7 @@ pub async fn read_file(
     request: wire::ReadFileRequest,
 ) -> Result<wire::StreamInfo, StoreError> {
     let hash = hash_field("hash", &request.hash)?;
-    let may_be_remembered = shared.leases.may_be_remembered([&hash])[0];
+    let may_be_remembered = shared.leases.may_be_remembered(&hash);
     let record = shared.metadata.view()?.file(&hash)?;
     let record = record.ok_or_else(|| not_found(&hash))?;
     Ok(located(shared, hash, &record, may_be_remembered).into())
@@ -41,7 +41,9 @@ pub async fn locate_files(
     let hashes = list_field("hashes", request.hashes, MAX_LOCATED, |hash| {
         hash_field("hashes", &hash)
     })?;
-    let may_be_remembered = shared.leases.may_be_remembered(&hashes);
+    // All of them before the snapshot.
+    let may_be_remembered = |hash| shared.leases.may_be_remembered(hash);
+    let may_be_remembered: Vec<bool> = hashes.iter().map(may_be_remembered).collect();
     let view = shared.metadata.view()?;
     let found = hashes.into_iter().zip(may_be_remembered);
     let found = found.map(|(hash, may_be_remembered)| {
@@ -85,32 +87,42 @@ fn not_found(hash: &ContentHash) -> StoreError {
     StoreError::new(ErrorCode::NotFound, format!("no file {hash}"))
 }
 
-/// Deletes a file. When this has answered it is gone for every reader (I3); the bytes go when the datanodes come by.
+/// Deletes a file. When this has answered it is gone for every reader (I3); the bytes go when the datanodes come by. Who hangs up
+/// while others still remember the file wants nothing any more.
 pub async fn delete_file(
     shared: &Arc<Shared>,
     request: wire::DeleteFileRequest,
 ) -> Result<wire::DeleteFileResponse, StoreError> {
     let hash = hash_field("hash", &request.hash)?;
-    let place = shared.commits.clone().acquire_owned().await;
+    let place = shared.deletes.clone().acquire_owned().await;
     let place = place.expect("the semaphore is never closed");
-    let (sender, answer) = oneshot::channel();
+    let (mut sender, answer) = oneshot::channel();
     // Not here: a caller that goes away cuts this call, and until the delete is committed nobody may remember the file.
     shared.tasks.spawn({
         let shared = shared.clone();
         async move {
-            drop(sender.send(delete_forgotten(&shared, hash).await));
+            let hashes = [hash];
+            let forgotten = tokio::select! {
+                biased;
+                forgotten = shared.forgotten(&hashes) => forgotten,
+                () = sender.closed() => return,
+            };
+            let deleted = match forgotten {
+                Ok(_forgotten) => delete(&shared, hash).await,
+                Err(error) => Err(error),
+            };
+            drop(sender.send(deleted));
             drop(place);
         }
     });
-    let existed = answer
-        .await
-        .map_err(|_| StoreError::new(ErrorCode::Unavailable, "the delete was cut off"))??;
+    let deleted = answer.await;
+    let cut_off = |_| StoreError::new(ErrorCode::Unavailable, "the delete was cut off");
+    let existed = deleted.map_err(cut_off)??;
     Ok(wire::DeleteFileResponse { existed })
 }
 
-/// Has everybody forget the file, then deletes it: in this order, so that with the commit it is gone for all readers at once.
-async fn delete_forgotten(shared: &Shared, hash: ContentHash) -> Result<bool, StoreError> {
-    let _forgotten = shared.forgotten(hash).await?;
+/// Deletes a file that nobody remembers, so that with the commit it is gone for all readers at once.
+async fn delete(shared: &Shared, hash: ContentHash) -> Result<bool, StoreError> {
     let mutation = Mutation::DeleteFile {
         hash,
         now_ms: shared.wall_ms(),

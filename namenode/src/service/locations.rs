@@ -8,11 +8,11 @@ use richardstore_proto::{ContentHash, ErrorCode, Hold, HolderId, Sequence, Store
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::location_leases::{LEASE_MS, LocationLeases};
+use crate::location_leases::LocationLeases;
 use crate::shared::Shared;
 
-/// A call of a holder is answered after this also where nothing was deleted, so that its lease goes on.
-const LONGEST_WAIT: Duration = Duration::from_millis(LEASE_MS / 3);
+/// A call of a holder is answered after this part of its lease also where nothing was deleted, so that the lease goes on.
+const LONGEST_PART: u64 = 3;
 
 /// The leases, and what wakes those who wait for a change of them.
 #[derive(Debug)]
@@ -24,11 +24,11 @@ pub struct SharedLeases {
     heard: watch::Sender<()>,
 }
 
-/// A file that nobody remembers nor may remember, as long as this is there.
+/// Files that nobody remembers nor may remember, as long as this is there.
+#[must_use = "they may be remembered again when this is dropped, which must be after the commit"]
 pub struct Forgotten<'a> {
     leases: &'a SharedLeases,
-    hash: ContentHash,
-    sequence: Sequence,
+    files: Vec<(ContentHash, Sequence)>,
 }
 
 impl SharedLeases {
@@ -41,14 +41,9 @@ impl SharedLeases {
         }
     }
 
-    /// See [`LocationLeases::may_be_remembered`], of each.
-    pub fn may_be_remembered<'h>(
-        &self,
-        hashes: impl IntoIterator<Item = &'h ContentHash>,
-    ) -> Vec<bool> {
-        let leases = self.lock();
-        let hashes = hashes.into_iter();
-        hashes.map(|hash| leases.may_be_remembered(hash)).collect()
+    /// See [`LocationLeases::may_be_remembered`].
+    pub fn may_be_remembered(&self, hash: &ContentHash) -> bool {
+        self.lock().may_be_remembered(hash)
     }
 
     /// Those who may remember something now.
@@ -56,13 +51,16 @@ impl SharedLeases {
         self.lock().holders(now_ms)
     }
 
-    fn delete_begins(&self, hash: ContentHash) -> Forgotten<'_> {
-        let sequence = self.lock().delete_begins(hash);
+    fn deletes_begin(&self, hashes: &[ContentHash]) -> Forgotten<'_> {
+        let files = {
+            let mut leases = self.lock();
+            let begin = |hash: &ContentHash| (*hash, leases.delete_begins(*hash));
+            hashes.iter().map(begin).collect()
+        };
         self.begun.send_replace(());
         Forgotten {
             leases: self,
-            hash,
-            sequence,
+            files,
         }
     }
 
@@ -74,29 +72,33 @@ impl SharedLeases {
 
 impl Drop for Forgotten<'_> {
     fn drop(&mut self) {
-        self.leases.lock().delete_over(self.hash, self.sequence);
+        let mut leases = self.leases.lock();
+        for (hash, sequence) in &self.files {
+            leases.delete_over(*hash, *sequence);
+        }
     }
 }
 
 impl Shared {
-    /// Has all holders forget the file, and waits until they have.
+    /// Has all holders forget the files, and waits until they have.
     ///
     /// # Errors
     /// [`ErrorCode::Unavailable`]: the namenode stops.
-    pub async fn forgotten(&self, hash: ContentHash) -> Result<Forgotten<'_>, StoreError> {
+    pub async fn forgotten(&self, hashes: &[ContentHash]) -> Result<Forgotten<'_>, StoreError> {
         let mut heard = self.leases.heard.subscribe();
         let stopping = self.tasks.stopping();
-        let forgotten = self.leases.delete_begins(hash);
+        let forgotten = self.leases.deletes_begin(hashes);
+        let Some((_, newest)) = forgotten.files.last().copied() else {
+            return Ok(forgotten);
+        };
         loop {
             let now_ms = self.now_ms();
-            let until_ms = self
-                .leases
-                .lock()
-                .waits_until_ms(forgotten.sequence, now_ms);
+            let until_ms = self.leases.lock().waits_until_ms(newest, now_ms);
             let Some(until_ms) = until_ms else {
                 return Ok(forgotten);
             };
             tokio::select! {
+                biased;
                 changed = heard.changed() => changed.expect("the sender is behind `self`"),
                 () = sleep(Duration::from_millis(until_ms - now_ms)) => {}
                 () = stopping.cancelled() => {
@@ -127,15 +129,17 @@ pub async fn hold(
     // One that is new is told at once who it is.
     if hold.holder == Some(holder) {
         let stopping = shared.tasks.stopping();
+        let longest_wait = Duration::from_millis(shared.config.location_lease_ms / LONGEST_PART);
         tokio::select! {
+            biased;
             () = news(leases, &mut begun, holder) => {}
-            () = sleep(LONGEST_WAIT) => {}
+            () = sleep(longest_wait) => {}
             () = stopping.cancelled() => {
                 return Err(StoreError::new(ErrorCode::Unavailable, "the namenode stops"));
             }
         }
     }
-    let held = leases.lock().told(holder);
+    let held = leases.lock().tell(holder);
     Ok(held.into())
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use richardstore_proto::wire::name_node_recovery_server::NameNodeRecovery;
 use richardstore_proto::wire::{self, list_field, node_id_field};
-use richardstore_proto::{ErrorCode, RememberedDelete, SessionEpoch, StoreError};
+use richardstore_proto::{ContentHash, ErrorCode, RememberedDelete, SessionEpoch, StoreError};
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use crate::copies::{CopyError, take_copy};
@@ -60,7 +61,7 @@ impl NameNodeRecovery for RecoveryService {
 }
 
 async fn recall_deletes(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     request: wire::RecallDeletesRequest,
 ) -> Result<wire::RecallDeletesResponse, StoreError> {
     let node_id = node_id_field("node_id", &request.node_id)?;
@@ -76,14 +77,31 @@ async fn recall_deletes(
         MAX_DELETES,
         RememberedDelete::try_from,
     )?;
-    shared
-        .metadata
-        .submit(Mutation::RecallDeletes {
-            deletes,
-            now_ms: shared.wall_ms(),
-        })
-        .await?;
+    let place = shared.deletes.clone().acquire_owned().await;
+    let place = place.expect("the semaphore is never closed");
+    // A task, as for the delete of one file: what is recalled deletes what readers may remember since the restore.
+    let (sender, answer) = oneshot::channel();
+    shared.tasks.spawn({
+        let shared = shared.clone();
+        async move {
+            drop(sender.send(recall(&shared, deletes).await));
+            drop(place);
+        }
+    });
+    let cut_off = |_| StoreError::new(ErrorCode::Unavailable, "the call was cut off");
+    answer.await.map_err(cut_off)??;
     Ok(wire::RecallDeletesResponse {
         unregistered: false,
     })
+}
+
+async fn recall(shared: &Shared, deletes: Vec<RememberedDelete>) -> Result<(), StoreError> {
+    let hashes: Vec<ContentHash> = deletes.iter().map(|delete| delete.hash).collect();
+    let _forgotten = shared.forgotten(&hashes).await?;
+    let recall = Mutation::RecallDeletes {
+        deletes,
+        now_ms: shared.wall_ms(),
+    };
+    shared.metadata.submit(recall).await?;
+    Ok(())
 }
