@@ -8,7 +8,7 @@ use richardstore_proto::{
     StoreError,
 };
 use richardstore_runtime::{Environment, OffloadError, Tasks};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use crate::cluster::SessionRefusal;
@@ -56,7 +56,7 @@ pub struct Shared {
     /// Places for calls that delete files, likewise.
     pub deletes: Arc<Semaphore>,
     /// Who remembers where files are.
-    pub leases: SharedLeases,
+    pub leases: Arc<SharedLeases>,
     /// Copies of the metadata.
     pub copies: Copies,
     soft: Mutex<SoftState>,
@@ -90,7 +90,7 @@ impl Shared {
             node_admin: tokio::sync::Mutex::new(()),
             commits: Arc::new(Semaphore::new(MAX_COMMIT_CALLS)),
             deletes: Arc::new(Semaphore::new(MAX_DELETE_CALLS)),
-            leases: SharedLeases::new(leases),
+            leases: Arc::new(SharedLeases::new(leases)),
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             soft: Mutex::new(soft),
             started: Instant::now(),
@@ -123,6 +123,25 @@ impl Shared {
     /// The soft state. Held for memory work only.
     pub fn soft(&self) -> MutexGuard<'_, SoftState> {
         self.soft.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries `work` out to its end, also when the caller goes away, which cuts its call: what follows a commit is to follow it all the
+    /// same. `place` is free again then.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unavailable`]: the namenode stopped before the end.
+    pub async fn to_the_end<T: Send + 'static>(
+        &self,
+        place: OwnedSemaphorePermit,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, answer) = oneshot::channel();
+        self.tasks.spawn(async move {
+            drop(sender.send(work.await));
+            drop(place);
+        });
+        let cut_off = |_| StoreError::new(ErrorCode::Unavailable, "the call was cut off");
+        answer.await.map_err(cut_off)
     }
 
     /// Tells those who watch.
@@ -223,6 +242,12 @@ impl Shared {
         };
         (locations, equal)
     }
+}
+
+/// A place among `places`. Who finds none waits, for as long as its caller does.
+pub async fn place_among(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    let place = places.clone().acquire_owned().await;
+    place.expect("the semaphore is never closed")
 }
 
 /// Blocking work that was lost, as callers see it.

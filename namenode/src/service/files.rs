@@ -5,14 +5,13 @@ use std::sync::Arc;
 use richardstore_failpoint::failpoint;
 use richardstore_proto::wire::{self, hash_field, list_field, optional_hash_field};
 use richardstore_proto::{ContentHash, ErrorCode, EventKind, LocatedFile, StoreError};
-use tokio::sync::oneshot;
 
 use crate::event_log::News;
 use crate::file_history::Deed;
 use crate::mutation::{Mutation, Reply};
 use crate::record::FileRecord;
 use crate::service::unexpected;
-use crate::shared::{Shared, offload_failed};
+use crate::shared::{Shared, offload_failed, place_among};
 
 /// Files of one page.
 const MAX_PAGE: usize = 1_000;
@@ -94,30 +93,15 @@ pub async fn delete_file(
     request: wire::DeleteFileRequest,
 ) -> Result<wire::DeleteFileResponse, StoreError> {
     let hash = hash_field("hash", &request.hash)?;
-    let place = shared.deletes.clone().acquire_owned().await;
-    let place = place.expect("the semaphore is never closed");
-    let (mut sender, answer) = oneshot::channel();
-    // Not here: a caller that goes away cuts this call, and until the delete is committed nobody may remember the file.
-    shared.tasks.spawn({
-        let shared = shared.clone();
-        async move {
-            let hashes = [hash];
-            let forgotten = tokio::select! {
-                biased;
-                forgotten = shared.forgotten(&hashes) => forgotten,
-                () = sender.closed() => return,
-            };
-            let deleted = match forgotten {
-                Ok(_forgotten) => delete(&shared, hash).await,
-                Err(error) => Err(error),
-            };
-            drop(sender.send(deleted));
-            drop(place);
-        }
+    let place = place_among(&shared.deletes).await;
+    let forgotten = shared.forgotten(&[hash]).await?;
+    let deleting = shared.clone();
+    // Until the delete is committed nobody may remember the file, whether or not the caller is still there.
+    let deleted = shared.to_the_end(place, async move {
+        let _forgotten = forgotten;
+        delete(&deleting, hash).await
     });
-    let deleted = answer.await;
-    let cut_off = |_| StoreError::new(ErrorCode::Unavailable, "the delete was cut off");
-    let existed = deleted.map_err(cut_off)??;
+    let existed = deleted.await??;
     Ok(wire::DeleteFileResponse { existed })
 }
 

@@ -1,6 +1,6 @@
 //! [`SharedLeases`] and [`hold`]: those who remember where files are wait here for deletes, and deletes for them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use richardstore_proto::wire;
@@ -26,8 +26,8 @@ pub struct SharedLeases {
 
 /// Files that nobody remembers nor may remember, as long as this is there.
 #[must_use = "they may be remembered again when this is dropped, which must be after the commit"]
-pub struct Forgotten<'a> {
-    leases: &'a SharedLeases,
+pub struct Forgotten {
+    leases: Arc<SharedLeases>,
     files: Vec<(ContentHash, Sequence)>,
 }
 
@@ -51,7 +51,7 @@ impl SharedLeases {
         self.lock().holders(now_ms)
     }
 
-    fn deletes_begin(&self, hashes: &[ContentHash]) -> Forgotten<'_> {
+    fn deletes_begin(self: &Arc<Self>, hashes: &[ContentHash]) -> Forgotten {
         let files = {
             let mut leases = self.lock();
             let begin = |hash: &ContentHash| (*hash, leases.delete_begins(*hash));
@@ -59,7 +59,7 @@ impl SharedLeases {
         };
         self.begun.send_replace(());
         Forgotten {
-            leases: self,
+            leases: self.clone(),
             files,
         }
     }
@@ -70,7 +70,7 @@ impl SharedLeases {
     }
 }
 
-impl Drop for Forgotten<'_> {
+impl Drop for Forgotten {
     fn drop(&mut self) {
         let mut leases = self.leases.lock();
         for (hash, sequence) in &self.files {
@@ -84,7 +84,7 @@ impl Shared {
     ///
     /// # Errors
     /// [`ErrorCode::Unavailable`]: the namenode stops.
-    pub async fn forgotten(&self, hashes: &[ContentHash]) -> Result<Forgotten<'_>, StoreError> {
+    pub async fn forgotten(&self, hashes: &[ContentHash]) -> Result<Forgotten, StoreError> {
         let mut heard = self.leases.heard.subscribe();
         let stopping = self.tasks.stopping();
         let forgotten = self.leases.deletes_begin(hashes);

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use richardstore_proto::wire::name_node_recovery_server::NameNodeRecovery;
 use richardstore_proto::wire::{self, list_field, node_id_field};
 use richardstore_proto::{ContentHash, ErrorCode, RememberedDelete, SessionEpoch, StoreError};
-use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use crate::copies::{CopyError, take_copy};
 use crate::mutation::Mutation;
-use crate::shared::Shared;
+use crate::shared::{Shared, place_among};
 
 /// Remembered deletes in one message.
 const MAX_DELETES: usize = 10_000;
@@ -77,31 +76,21 @@ async fn recall_deletes(
         MAX_DELETES,
         RememberedDelete::try_from,
     )?;
-    let place = shared.deletes.clone().acquire_owned().await;
-    let place = place.expect("the semaphore is never closed");
-    // A task, as for the delete of one file: what is recalled deletes what readers may remember since the restore.
-    let (sender, answer) = oneshot::channel();
-    shared.tasks.spawn({
-        let shared = shared.clone();
-        async move {
-            drop(sender.send(recall(&shared, deletes).await));
-            drop(place);
-        }
-    });
-    let cut_off = |_| StoreError::new(ErrorCode::Unavailable, "the call was cut off");
-    answer.await.map_err(cut_off)??;
-    Ok(wire::RecallDeletesResponse {
-        unregistered: false,
-    })
-}
-
-async fn recall(shared: &Shared, deletes: Vec<RememberedDelete>) -> Result<(), StoreError> {
+    let place = place_among(&shared.deletes).await;
     let hashes: Vec<ContentHash> = deletes.iter().map(|delete| delete.hash).collect();
-    let _forgotten = shared.forgotten(&hashes).await?;
+    let forgotten = shared.forgotten(&hashes).await?;
     let recall = Mutation::RecallDeletes {
         deletes,
         now_ms: shared.wall_ms(),
     };
-    shared.metadata.submit(recall).await?;
-    Ok(())
+    let metadata = shared.metadata.clone();
+    // What is recalled deletes what readers may remember since the restore.
+    let recalled = shared.to_the_end(place, async move {
+        let _forgotten = forgotten;
+        metadata.submit(recall).await
+    });
+    recalled.await??;
+    Ok(wire::RecallDeletesResponse {
+        unregistered: false,
+    })
 }

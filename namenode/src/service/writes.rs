@@ -7,12 +7,11 @@ use futures_util::future::join_all;
 use richardstore_failpoint::failpoint;
 use richardstore_proto::wire::{self, WireError, list_field, node_id_field};
 use richardstore_proto::{ErrorCode, FileInfo, Generation, MAX_REPLICATION, NodeId, StoreError};
-use tokio::sync::oneshot;
 
 use crate::mutation::{Mutation, Reply};
 use crate::service::allocations::{needed_replicas, replication};
 use crate::service::unexpected;
-use crate::shared::Shared;
+use crate::shared::{Shared, place_among};
 
 /// Generations or files in one call.
 const MAX_BATCH: usize = 1024;
@@ -55,23 +54,14 @@ pub async fn commit(
     if request.files.len() > MAX_BATCH {
         return Err(WireError::Limit("files").into());
     }
-    let place = shared.commits.clone().acquire_owned().await;
-    let place = place.expect("the semaphore is never closed");
-    let (sender, answer) = oneshot::channel();
-    // Not here: a caller that goes away cuts this call, and what follows a commit is to follow it all the same.
-    shared.tasks.spawn({
-        let shared = shared.clone();
-        async move {
-            // Submitted together, so that they share one durable commit.
-            let files = request.files.into_iter();
-            let results = join_all(files.map(|file| commit_one(&shared, file))).await;
-            drop(sender.send(results));
-            drop(place);
-        }
+    let place = place_among(&shared.commits).await;
+    let committing = shared.clone();
+    let results = shared.to_the_end(place, async move {
+        // Submitted together, so that they share one durable commit.
+        let files = request.files.into_iter();
+        join_all(files.map(|file| commit_one(&committing, file))).await
     });
-    let results = answer
-        .await
-        .map_err(|_| StoreError::new(ErrorCode::Unavailable, "the commit was cut off"))?;
+    let results = results.await?;
     let results = results
         .into_iter()
         .map(|result| {
