@@ -119,10 +119,8 @@ impl Client {
     /// # Errors
     /// As [`Client::locate`].
     pub async fn describe(&self, hash: &ContentHash) -> Result<FileInfo, ClientError> {
-        if let Some(remembered) = self.shared.look_ups.remembered(hash) {
-            return Ok(remembered.file);
-        }
-        Ok(self.locate(hash).await?.file)
+        let (located, _) = self.shared.look_ups.find(hash).await?;
+        Ok(located.file)
     }
 
     /// How many look-ups there were since the start.

@@ -27,7 +27,6 @@ struct Score {
     state: NodeState,
     unregistered: bool,
     load: u32,
-    turn: usize,
 }
 
 /// Whom a reader asks.
@@ -45,32 +44,22 @@ pub fn order(holders: &[Holder], seed: u64) -> ReadOrder {
     let one_is_good = holders
         .iter()
         .any(|holder| holder.state != NodeState::Dead && !holder.suspect);
-    let mut scored: Vec<(Score, NodeIndex)> = holders
+    let mut scored: Vec<(Score, usize, NodeIndex)> = holders
         .iter()
         .enumerate()
         .filter(|(_, holder)| !one_is_good || holder.state != NodeState::Dead)
-        .map(|(at, holder)| (score(holder, turn(at, holders.len(), seed)), holder.index))
+        .map(|(at, holder)| (score(holder), turn(at, holders.len(), seed), holder.index))
         .collect();
     scored.sort_unstable();
-    let best = scored.first().map(|(score, _)| *score);
-    let as_good = |score: &Score| {
-        best.is_some_and(|best| {
-            Score {
-                turn: best.turn,
-                ..*score
-            } == best
-        })
-    };
+    let best = scored.first().map(|(score, ..)| *score);
+    let as_good = scored.iter().take_while(|(score, ..)| Some(*score) == best);
     ReadOrder {
-        equal: scored
-            .iter()
-            .take_while(|(score, _)| as_good(score))
-            .count(),
-        nodes: scored.into_iter().map(|(_, index)| index).collect(),
+        equal: as_good.count(),
+        nodes: scored.into_iter().map(|(.., index)| index).collect(),
     }
 }
 
-fn score(holder: &Holder, turn: usize) -> Score {
+fn score(holder: &Holder) -> Score {
     Score {
         dead: holder.state == NodeState::Dead,
         suspect: holder.suspect,
@@ -78,7 +67,6 @@ fn score(holder: &Holder, turn: usize) -> Score {
         unregistered: !holder.registered,
         // Powers of two: the figure is a heartbeat old, so small differences are noise and would make a herd.
         load: u32::BITS - (holder.active_reads / 4).leading_zeros(),
-        turn,
     }
 }
 

@@ -44,9 +44,18 @@ impl LookUps {
         }
     }
 
-    /// Where the file is, if that was looked up a moment ago.
-    pub(crate) fn remembered(&self, hash: &ContentHash) -> Option<FileLocations> {
-        self.known.find(hash)
+    /// Where the file is, and whether that is remembered: then the namenode was not asked.
+    ///
+    /// # Errors
+    /// As [`LookUps::locate`].
+    pub(crate) async fn find(
+        &self,
+        hash: &ContentHash,
+    ) -> Result<(FileLocations, bool), ClientError> {
+        match self.known.find(hash) {
+            Some(remembered) => Ok((remembered, true)),
+            None => Ok((self.locate(hash).await?, false)),
+        }
     }
 
     /// Where the file is, by a call that begins after this one.

@@ -59,12 +59,7 @@ pub(crate) async fn get(
     length: Option<u64>,
     options: GetOptions,
 ) -> Result<GetStream, ClientError> {
-    let remembered = shared.look_ups.remembered(hash);
-    let is_remembered = remembered.is_some();
-    let located = match remembered {
-        Some(located) => located,
-        None => shared.look_ups.locate(hash).await?,
-    };
+    let (located, is_remembered) = shared.look_ups.find(hash).await?;
     let file = located.file;
     let available = file
         .size

@@ -260,7 +260,7 @@ async fn i03_a_file_that_is_remembered_needs_no_look_up_until_it_is_to_be_forgot
         assert_eq!(cluster.read(&hash).await.unwrap(), bytes);
     }
     assert!(cluster.namenode.state().lookups < before + 10);
-    cluster.namenode.state().to_forget.push(hash);
+    cluster.namenode.forget(hash);
     let until = Instant::now() + PATIENCE;
     while cluster.namenode.state().forgotten == 0 {
         assert!(Instant::now() < until);

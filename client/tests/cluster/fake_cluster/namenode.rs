@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::Stream;
 use richardstore_proto::wire::name_node_server::NameNode;
@@ -12,6 +12,8 @@ use richardstore_proto::{
     Allocation, ContentHash, DataNodeInfo, ErrorCode, FileInfo, FileLocations, Forget, Generation,
     Held, Hold, HolderId, LocatedFile, NodeId, Sequence, StoreError,
 };
+use tokio::sync::Notify;
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
 use super::datanode::Node;
@@ -20,6 +22,8 @@ use super::datanode::Node;
 pub struct FakeNameNode {
     nodes: Vec<Arc<Node>>,
     state: Mutex<State>,
+    /// There is something to forget.
+    news: Notify,
 }
 
 /// What it knows, was asked, and does wrong.
@@ -53,7 +57,7 @@ pub struct State {
     /// How long may be remembered where files are; 0 not at all.
     pub lease_ms: u64,
     /// Files that those who remember are to forget.
-    pub to_forget: Vec<ContentHash>,
+    to_forget: Vec<ContentHash>,
     /// How many of them were named, and how many the holder said it has forgotten.
     pub named: u64,
     pub forgotten: u64,
@@ -66,6 +70,7 @@ impl FakeNameNode {
     pub fn new(nodes: Vec<Arc<Node>>) -> Self {
         Self {
             nodes,
+            news: Notify::new(),
             state: Mutex::new(State {
                 files: BTreeMap::new(),
                 next_generation: 1,
@@ -92,6 +97,12 @@ impl FakeNameNode {
                 room_for_one: false,
             }),
         }
+    }
+
+    /// Has those who remember where `hash` is forget it.
+    pub fn forget(&self, hash: ContentHash) {
+        self.state().to_forget.push(hash);
+        self.news.notify_one();
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -319,9 +330,9 @@ impl NameNode for FakeNameNode {
             state.forgotten = hold.forgotten.0;
             state.released |= hold.release;
         }
-        let until = Instant::now() + Duration::from_millis(200);
-        while hold.holder.is_some() && self.state().to_forget.is_empty() && Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        if hold.holder.is_some() {
+            // With or without news: a holder is answered after a while also where there are none.
+            drop(timeout(Duration::from_millis(200), self.news.notified()).await);
         }
         let mut state = self.state();
         let forget = std::mem::take(&mut state.to_forget);
