@@ -88,7 +88,7 @@ impl Misplaced {
     pub fn position(&mut self, now_ms: u64) -> Option<Option<ContentHash>> {
         let waits =
             self.is_one_rack() || now_ms < self.settled_from_ms || self.found.len() >= MAX_FOUND;
-        (!waits).then(|| self.walk.position(now_ms)).flatten()
+        (!waits).then(|| self.walk.position(true, now_ms)).flatten()
     }
 
     /// A page was walked up to `last`; `full` where there may be more behind it.

@@ -9,6 +9,7 @@
 //! - `sweep` remembers how far each list of files has been looked through; `survey` reads the
 //!   next pages of them; `round` feeds the plan and issues its commands.
 
+mod backlog;
 mod case;
 mod drain;
 mod emptying;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use richardstore_proto::{CommandId, ContentHash, NodeState, StoreError};
 
+use super::backlog::Backlog;
 use super::case::{Case, Holding, Limits, RepairNode};
 use super::misplaced::{Misplaced, only_rack, racks_in_use};
 use super::notes::Progress;
@@ -40,8 +41,6 @@ pub const MAX_UNDER_WAY: usize = 4_096;
 const MAX_ISSUED: usize = 256;
 /// Misplaced files that are looked at in a round.
 const MAX_MISPLACED: usize = 256;
-/// Files that wait for their turn. Those with the most replicas are forgotten first, and found again.
-const MAX_WAITING: usize = 32_768;
 /// Files that are looked at in a round because something happened to them, or because they waited.
 const MAX_DUE: usize = 4_096;
 /// A copy without an outcome is given up after this, and as many milliseconds more as it has kibibytes.
@@ -66,8 +65,7 @@ pub async fn run_repair(shared: Arc<Shared>) {
 /// What lasts from one round to the next.
 #[derive(Default)]
 struct Rounds {
-    sweeps: Sweeps,
-    waiting: BTreeSet<(usize, ContentHash)>,
+    backlog: Backlog,
     misplaced: Misplaced,
     /// Since when each command is under way, by the monotonic clock.
     since: BTreeMap<CommandId, u64>,
@@ -86,14 +84,15 @@ impl Rounds {
             .filter(|(_, node)| !node.counts())
             .map(|(index, node)| (*index, node.is_expected_back()))
             .collect();
-        due.extend(self.waiting.iter().take(MAX_DUE).map(|(_, hash)| *hash));
+        due.extend(self.backlog.first(MAX_DUE));
         due.extend(self.misplaced.turn(MAX_MISPLACED, now_ms));
         let wanted = Wanted {
             due,
             walk: self.misplaced.position(now_ms),
+            room: self.backlog.has_room(),
         };
         let view = shared.metadata.view()?;
-        let sweeps = std::mem::take(&mut self.sweeps);
+        let sweeps = std::mem::take(&mut self.backlog.sweeps);
         let Survey {
             sweeps,
             files,
@@ -105,7 +104,7 @@ impl Rounds {
             .run(move || survey(&view, sweeps, &gone, wanted, now_ms))
             .await
             .map_err(offload_failed)??;
-        self.sweeps = sweeps;
+        self.backlog.sweeps = sweeps;
         self.give_up(shared, &nodes, &under_way, now_ms).await?;
         for (repair, size) in &under_way {
             charge(&mut nodes, repair, *size);
@@ -129,7 +128,7 @@ impl Rounds {
             .iter()
             .map(|(index, node)| (*index, node.allowance_bytes))
             .collect();
-        self.wait(waiting);
+        self.backlog.put(waiting);
         let before = under_way.iter().map(|(repair, _)| &repair.record.action);
         let ordered = commands.iter().map(|(_, action)| action);
         let (misplaced, misplaced_checked) = self.misplaced.count();
@@ -138,22 +137,15 @@ impl Rounds {
                 .chain(ordered)
                 .filter(|action| is_copy(action))
                 .count(),
-            waiting: self.waiting.len(),
+            waiting: self.backlog.len(),
             misplaced,
             misplaced_checked,
         };
         if commands.is_empty() {
             return Ok(());
         }
-        log(&commands, self.waiting.len());
+        log(&commands, self.backlog.len());
         issue(shared, commands).await
-    }
-
-    fn wait(&mut self, waiting: Vec<(usize, ContentHash)>) {
-        self.waiting.extend(waiting);
-        while self.waiting.len() > MAX_WAITING {
-            self.waiting.pop_last();
-        }
     }
 
     /// The nodes and the files to look at first; `None` while nothing may be repaired.
@@ -173,7 +165,7 @@ impl Rounds {
             cluster, repair, ..
         } = &mut *soft;
         if repair.take_hurry() {
-            self.sweeps = Sweeps::default();
+            self.backlog.sweeps = Sweeps::default();
         }
         let overdue = repair.overdue(
             |index| {
@@ -206,7 +198,8 @@ impl Rounds {
         self.misplaced
             .observe(&nodes, timeouts.dead_after_ms, now_ms);
         let mut due = repair.take_due(MAX_DUE, now_ms);
-        due.extend(self.sweeps.suspects(&soft.suspects, now_ms));
+        let room = self.backlog.has_room();
+        due.extend(self.backlog.sweeps.suspects(&soft.suspects, room, now_ms));
         Some((nodes, due))
     }
 
@@ -276,7 +269,7 @@ impl Rounds {
         now_ms: u64,
     ) -> Vec<Case> {
         let seen: BTreeSet<ContentHash> = files.iter().map(|(hash, _)| *hash).collect();
-        self.waiting.retain(|(_, hash)| !seen.contains(hash));
+        self.backlog.take(&seen);
         let racks = racks_in_use(nodes);
         let mut soft = shared.soft();
         let mut cases = Vec::new();

@@ -49,12 +49,22 @@ pub struct Wanted {
     /// Where the walk over all files goes on, where it does.
     #[allow(clippy::option_option)] // "rests" and "from the beginning" are different answers
     pub walk: Option<Option<ContentHash>>,
+    /// More files can wait for their turn.
+    pub room: bool,
 }
 
 impl Sweeps {
-    /// The next page of files with a suspect replica.
-    pub fn suspects(&mut self, suspects: &Suspects, now_ms: u64) -> Vec<ContentHash> {
-        let Some(after) = self.suspects.position(now_ms) else {
+    /// Files were forgotten that may be of any of the lists.
+    pub fn miss(&mut self) {
+        self.short.miss();
+        self.surplus.miss();
+        self.suspects.miss();
+        self.gone.values_mut().for_each(Sweep::miss);
+    }
+
+    /// The next page of files with a suspect replica; `room`: more files can wait.
+    pub fn suspects(&mut self, suspects: &Suspects, room: bool, now_ms: u64) -> Vec<ContentHash> {
+        let Some(after) = self.suspects.position(room, now_ms) else {
             return Vec::new();
         };
         let page = suspects.page(after, PAGE);
@@ -67,16 +77,17 @@ impl Sweeps {
         &mut self,
         view: &View,
         gone: &[Gone],
+        room: bool,
         now_ms: u64,
     ) -> Result<BTreeSet<ContentHash>, ViewError> {
         let mut hashes = BTreeSet::new();
-        if let Some(after) = self.short.position(now_ms) {
+        if let Some(after) = self.short.position(room, now_ms) {
             let page = view.under_replicated(after, PAGE)?;
             self.short
                 .advance(page.last().copied(), page.len() == PAGE, now_ms);
             hashes.extend(page);
         }
-        if let Some(after) = self.surplus.position(now_ms) {
+        if let Some(after) = self.surplus.position(room, now_ms) {
             let page = view.over_replicated(after, PAGE)?;
             self.surplus
                 .advance(page.last().copied(), page.len() == PAGE, now_ms);
@@ -87,7 +98,7 @@ impl Sweeps {
         let share = (PAGE / gone.len().max(1)).max(SMALLEST_PAGE);
         for node in gone {
             let sweep = self.gone.entry(*node).or_default();
-            if let Some(after) = sweep.position(now_ms) {
+            if let Some(after) = sweep.position(room, now_ms) {
                 let page = view.held_by(node.0, after, share)?;
                 sweep.advance(page.last().copied(), page.len() == share, now_ms);
                 hashes.extend(page.iter().map(|(_, hash)| *hash));
@@ -108,7 +119,7 @@ pub fn survey(
     wanted: Wanted,
     now_ms: u64,
 ) -> Result<Survey, ViewError> {
-    let mut hashes = sweeps.lists(view, gone, now_ms)?;
+    let mut hashes = sweeps.lists(view, gone, wanted.room, now_ms)?;
     hashes.extend(wanted.due);
     let mut under_way = Vec::new();
     for repair in view.repairs(MAX_UNDER_WAY)? {
