@@ -29,7 +29,7 @@ impl Backlog {
         self.waiting.iter().take(limit).map(|(_, hash)| *hash)
     }
 
-    /// Whether more than a round finds can be put in.
+    /// Whether what a round finds fits in, as a rule.
     pub fn has_room(&self) -> bool {
         self.waiting.len() <= MAX_WAITING / 2
     }
@@ -87,6 +87,7 @@ mod tests {
             backlog.sweeps.suspects(&suspects, room, now_ms) == [suspect]
         };
         assert!(walked(&mut backlog, 0));
+        assert!(!walked(&mut backlog, 0), "the end of the list");
         backlog.put(files(2, MAX_WAITING));
         backlog.take(&files(2, MAX_WAITING).map(|file| file.1).collect());
         assert!(!walked(&mut backlog, 1), "it rests: nothing was forgotten");

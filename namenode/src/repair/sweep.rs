@@ -1,9 +1,10 @@
 //! [`Sweep`]: how far a list of files has been looked through. Pure.
 //!
 //! More files may be found than there is room for in the backlog. A first walk goes on all the same, so that those with the
-//! fewest replicas are found wherever they are in the list, and the others are forgotten; the walk after it follows at once,
-//! and goes on only while there is room, so that it loses none. Without that the others were found after the pause, which for a
-//! node with 100,000 files were 90 seconds in which nothing was copied.
+//! fewest replicas are found wherever they are in the list, and the others are forgotten. Where some were, the pause after it
+//! is cut short whenever there is room, so that those are found before what waits runs out. Without that they were found after
+//! the pause, which for a node with 100,000 files were 90 seconds in which nothing was copied. When the pause is over the walk
+//! goes on without room, too: a trim or a quarantine needs none.
 
 /// A walk over a list in pages, over and over, with a pause between two walks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +13,8 @@ pub struct Sweep<C> {
     pages: u64,
     /// Files that this walk may have found were forgotten.
     missed: bool,
-    /// This walk looks for what the one before it missed: it goes on only while there is room.
-    careful: bool,
+    /// The walk before missed some: where there is room this one need not wait for the end of the pause.
+    looks_again: bool,
     rests_until_ms: u64,
 }
 
@@ -30,17 +31,17 @@ impl<C> Default for Sweep<C> {
             after: None,
             pages: 0,
             missed: false,
-            careful: false,
+            looks_again: false,
             rests_until_ms: 0,
         }
     }
 }
 
 impl<C: Copy> Sweep<C> {
-    /// Where to go on, or `None` while it rests or waits for `room` in the backlog. `Some(None)` is the beginning.
+    /// Where to go on, or `None` while it rests; `room`: more files can wait. `Some(None)` is the beginning.
     #[allow(clippy::option_option)] // "rests" and "from the beginning" are different answers
     pub fn position(&self, room: bool, now_ms: u64) -> Option<Option<C>> {
-        let goes_on = now_ms >= self.rests_until_ms && (room || !self.careful);
+        let goes_on = now_ms >= self.rests_until_ms || (room && self.looks_again);
         goes_on.then_some(self.after)
     }
 
@@ -55,23 +56,18 @@ impl<C: Copy> Sweep<C> {
             .saturating_mul(PAUSE_PER_PAGE_MS)
             .max(SHORTEST_PAUSE_MS);
         *self = Self {
-            careful: self.missed,
-            rests_until_ms: match self.missed {
-                true => now_ms,
-                false => now_ms.saturating_add(pause_ms),
-            },
+            looks_again: self.missed,
+            rests_until_ms: now_ms.saturating_add(pause_ms),
             ..Self::default()
         };
     }
 
     /// Files were forgotten that may be of this list.
     pub fn miss(&mut self) {
-        if self.after.is_none() {
-            // Of the walk that ended: its pause is over.
-            self.careful = true;
-            self.rests_until_ms = 0;
-        } else {
-            self.missed = true;
+        match self.after {
+            // Of the walk that ended: the next one has not begun.
+            None => self.looks_again = true,
+            Some(_) => self.missed = true,
         }
     }
 }
@@ -96,27 +92,23 @@ mod tests {
     }
 
     #[test]
-    fn what_a_walk_missed_is_looked_for_at_once_and_only_while_there_is_room() {
+    fn i06_what_a_walk_missed_is_looked_for_while_there_is_room_and_after_the_pause_without() {
         let mut sweep = Sweep::default();
         sweep.advance(Some(7), true, 100);
         sweep.miss();
         assert_eq!(sweep.position(false, 300), Some(Some(7)), "to the end");
         sweep.advance(Some(9), false, 300);
-        assert_eq!(sweep.position(false, 300), None);
-        assert_eq!(sweep.position(true, 300), Some(None));
-        sweep.advance(Some(7), true, 300);
-        assert_eq!(sweep.position(false, 500), None);
-        sweep.advance(Some(9), false, 90_000);
-        assert_eq!(
-            sweep.position(true, 91_799),
-            None,
-            "the time without room is not counted"
-        );
-        assert_eq!(sweep.position(false, 91_800), Some(None));
+        assert_eq!(sweep.position(false, 301), None);
+        assert_eq!(sweep.position(true, 301), Some(None));
+        sweep.advance(Some(7), true, 301);
+        assert_eq!(sweep.position(false, 2_099), None);
+        assert_eq!(sweep.position(false, 2_100), Some(Some(7)));
+        sweep.advance(Some(9), false, 2_100);
+        assert_eq!(sweep.position(true, 3_899), None, "nothing was missed");
     }
 
     #[test]
-    fn what_the_last_page_missed_ends_the_pause() {
+    fn what_the_last_page_missed_is_looked_for_too() {
         let mut sweep = Sweep::<u8>::default();
         sweep.advance(Some(9), false, 100);
         sweep.miss();
