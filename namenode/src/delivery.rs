@@ -7,6 +7,8 @@ use richardstore_proto::CommandId;
 
 /// Commands in the answer to one heartbeat.
 pub const MAX_PER_HEARTBEAT: usize = 256;
+/// Due commands to look at for one answer: those that fill it, and one that tells that there are more.
+pub const LOOK_AHEAD: usize = MAX_PER_HEARTBEAT + 1;
 /// Commands a node has in its hands at once.
 const MAX_OUTSTANDING: usize = 1024;
 /// A command without an outcome is handed out again after this, in milliseconds.
@@ -19,6 +21,12 @@ const RETRY_MAX_MS: u64 = 300_000;
 struct HandedOut {
     at_ms: u64,
     attempts: u32,
+}
+
+impl HandedOut {
+    fn is_overdue(self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.at_ms) >= REDELIVER_AFTER_MS
+    }
 }
 
 /// The commands that were handed out and have no outcome yet.
@@ -37,16 +45,20 @@ pub struct Batch {
 }
 
 impl Delivery {
-    /// How many due commands [`Delivery::hand_out`] needs to see, oldest first, to fill an answer and know if there are
-    /// more.
-    pub fn look_ahead(&self) -> usize {
-        self.outstanding.len() + MAX_PER_HEARTBEAT + 1
+    /// What the node has in its hands and should not get again yet, ascending. Of the other due commands
+    /// [`Delivery::hand_out`] needs to see the oldest [`LOOK_AHEAD`].
+    pub fn in_hands(&self, now_ms: u64) -> Vec<CommandId> {
+        self.outstanding
+            .iter()
+            .filter(|(_, handed)| !handed.is_overdue(now_ms))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// Picks from `due`, (id, attempts so far), what the node does not have in its hands.
     pub fn hand_out(&mut self, due: &[(CommandId, u32)], now_ms: u64) -> Batch {
         self.outstanding
-            .retain(|_, handed| now_ms.saturating_sub(handed.at_ms) < REDELIVER_AFTER_MS);
+            .retain(|_, handed| !handed.is_overdue(now_ms));
         let room = MAX_OUTSTANDING
             .saturating_sub(self.outstanding.len())
             .min(MAX_PER_HEARTBEAT);
@@ -112,8 +124,11 @@ mod tests {
         let mut delivery = Delivery::default();
         assert_eq!(delivery.hand_out(&due(1..3), 0).commands.len(), 2);
         assert_eq!(delivery.hand_out(&due(1..4), 1).commands, [CommandId(3)]);
+        let (one, two, three) = (CommandId(1), CommandId(2), CommandId(3));
+        assert_eq!(delivery.in_hands(REDELIVER_AFTER_MS - 1), [one, two, three]);
+        assert_eq!(delivery.in_hands(REDELIVER_AFTER_MS), [three]);
         let late = delivery.hand_out(&due(1..4), REDELIVER_AFTER_MS);
-        assert_eq!(late.commands, [CommandId(1), CommandId(2)]);
+        assert_eq!(late.commands, [one, two]);
     }
 
     #[test]
@@ -121,8 +136,10 @@ mod tests {
         let mut delivery = Delivery::default();
         let mut delivered = 0;
         for _ in 0..10 {
-            let seen = delivery.look_ahead();
-            let batch = delivery.hand_out(&due(0..5_000)[..seen], 0);
+            let in_hands = delivery.in_hands(0);
+            let mut seen = due(0..5_000);
+            seen.retain(|(id, _)| in_hands.binary_search(id).is_err());
+            let batch = delivery.hand_out(&seen[..LOOK_AHEAD], 0);
             assert!(batch.more);
             delivered += batch.commands.len();
         }

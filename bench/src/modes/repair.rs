@@ -205,8 +205,8 @@ async fn lose_one(plan: &Plan, size: usize, files: u64) -> Result<Row> {
         .await
 }
 
-/// Uploads before a loss, and while its replicas are made again.
-async fn lose_one_beside_uploads(plan: &Plan, size: usize) -> Result<[Row; 3]> {
+/// Uploads before a loss, while its replicas are made again, and afterwards with one datanode less.
+async fn lose_one_beside_uploads(plan: &Plan, size: usize) -> Result<[Row; 4]> {
     let place = Place::under(&plan.place)?;
     let files = file_count(plan, size);
     let mut cluster = filled(place.path(), size, files).await?;
@@ -226,7 +226,7 @@ async fn lose_one_beside_uploads(plan: &Plan, size: usize) -> Result<[Row; 3]> {
         format!("put {way} {size_name} x{UPLOADERS}, no repair"),
         &quiet,
     );
-    let beside = uploads(3);
+    let (beside, afterwards) = (uploads(3), uploads(4));
     cluster.lose_one().await?;
     let ended = CancellationToken::new();
     let load = Load::closed(REPAIR_LIMIT).run_until(ended.clone(), beside);
@@ -242,7 +242,13 @@ async fn lose_one_beside_uploads(plan: &Plan, size: usize) -> Result<[Row; 3]> {
         format!("put {way} {size_name} x{UPLOADERS}, beside repair"),
         &uploads?,
     );
-    Ok([quiet, repair?, uploads])
+    let repair = repair?;
+    let afterwards = Load::closed(plan.duration).run(afterwards).await?;
+    let afterwards = Row::of(
+        format!("put {way} {size_name} x{UPLOADERS}, after repair"),
+        &afterwards,
+    );
+    Ok([quiet, repair, uploads, afterwards])
 }
 
 fn live(nodes: &[NodeStatus]) -> impl Iterator<Item = &NodeStatus> {

@@ -152,8 +152,8 @@ mod tests {
         let retry_at_ms = NOW + 500;
         fixture.confirm(1, vec![(id, CommandEnd::Failed { retry_at_ms })]);
         let view = fixture.view();
-        assert_eq!(view.commands(NodeIndex(1), NOW + 499, 10).unwrap(), []);
-        let due = view.commands(NodeIndex(1), NOW + 500, 10).unwrap();
+        assert_eq!(view.commands(NodeIndex(1), &[], NOW + 499, 10).unwrap(), []);
+        let due = view.commands(NodeIndex(1), &[], NOW + 500, 10).unwrap();
         assert_eq!((due[0].0, due[0].1.attempts), (id, 1));
         assert_eq!(view.command_count(NodeIndex(1)).unwrap(), 1);
     }
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_commands_is_the_oldest_that_are_due() {
+    fn a_page_of_commands_is_the_oldest_that_are_due_and_not_in_hands() {
         let fixture = Fixture::new();
         let delete = CommandRecordAction::Delete {
             hash: hash(1),
@@ -241,8 +241,12 @@ mod tests {
         };
         let five = vec![(NodeIndex(1), delete); 5];
         fixture.apply(issue(five)).unwrap();
-        let page = fixture.view().commands(NodeIndex(1), NOW, 2).unwrap();
-        let ids: Vec<u64> = page.iter().map(|(id, _)| id.0).collect();
-        assert_eq!(ids, [1, 2]);
+        let page = |besides: &[CommandId]| -> Vec<u64> {
+            let view = fixture.view();
+            let page = view.commands(NodeIndex(1), besides, NOW, 2).unwrap();
+            page.iter().map(|(id, _)| id.0).collect()
+        };
+        assert_eq!(page(&[]), [1, 2]);
+        assert_eq!(page(&[CommandId(1), CommandId(3)]), [2, 4]);
     }
 }

@@ -241,7 +241,7 @@ mod tests {
                 && let Ok(view) = Ledger::new(database, None).view()
             {
                 let _ = view.file(&hash(1));
-                let commands = view.commands(NodeIndex(1), u64::MAX, 10);
+                let commands = view.commands(NodeIndex(1), &[], u64::MAX, 10);
                 assert!(commands.is_err() || commands.is_ok_and(|list| list.is_empty()));
             }
         }

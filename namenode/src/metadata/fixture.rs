@@ -160,7 +160,7 @@ impl Fixture {
 
     pub fn commands(&self, node: u32) -> Vec<(CommandId, CommandRecordAction)> {
         self.view()
-            .commands(NodeIndex(node), u64::MAX, 1000)
+            .commands(NodeIndex(node), &[], u64::MAX, 1000)
             .unwrap()
             .into_iter()
             .map(|(id, record)| (id, record.action))

@@ -216,7 +216,7 @@ impl Pair {
 
     fn plan_confirm(&self, node: u32, pick: usize, model: &mut Model) -> (Mutation, Option<Reply>) {
         let view = self.ledger.view().unwrap();
-        let commands = view.commands(NodeIndex(node), u64::MAX, 100).unwrap();
+        let commands = view.commands(NodeIndex(node), &[], u64::MAX, 100).unwrap();
         let mut outcomes = Vec::new();
         if let Some((id, command)) = commands.get(pick % commands.len().max(1)) {
             let CommandRecordAction::Delete { hash, .. } = &command.action else {

@@ -138,10 +138,11 @@ impl View {
         guarded(|| read_tombstone(&self.transaction.open_table(TOMBSTONES)?, hash))
     }
 
-    /// At most `limit` commands of a node that are due at `now_ms`, oldest first.
+    /// At most `limit` commands of a node that are due at `now_ms`, oldest first, besides those given, which are ascending.
     pub fn commands(
         &self,
         index: NodeIndex,
+        besides: &[CommandId],
         now_ms: u64,
         limit: usize,
     ) -> Result<Vec<(CommandId, CommandRecord)>, ViewError> {
@@ -153,9 +154,13 @@ impl View {
                     break;
                 }
                 let (key, frame) = row?;
+                let id = CommandId(key.value().1);
+                if besides.binary_search(&id).is_ok() {
+                    continue;
+                }
                 let record = codec::decode_command(key.value(), frame.value())?;
                 if is_due(record.not_before_ms, now_ms) {
-                    due.push((CommandId(key.value().1), record));
+                    due.push((id, record));
                 }
             }
             Ok(due)

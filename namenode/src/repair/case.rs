@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use richardstore_proto::{ContentHash, Generation, NodeState};
 
+use crate::known_node::KnownNode;
+use crate::liveness::Timeouts;
 use crate::placement::Candidate;
-use crate::record::NodeIndex;
+use crate::record::{FileRecord, NodeAdmin, NodeIndex};
+use crate::soft_state::SoftState;
 
 /// A replica on record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,34 @@ pub struct Case {
 }
 
 impl Case {
+    /// From what is on record and what is known besides. `least`, `avoid`: see the fields.
+    pub fn of(
+        soft: &SoftState,
+        hash: ContentHash,
+        record: &FileRecord,
+        least: usize,
+        avoid: Option<BTreeSet<NodeIndex>>,
+    ) -> Self {
+        Self {
+            hash,
+            size: record.size,
+            replication: usize::try_from(record.replication).unwrap_or(usize::MAX),
+            least,
+            generation: record.generation,
+            holdings: record
+                .replicas
+                .iter()
+                .map(|replica| Holding {
+                    node: replica.node,
+                    generation: replica.generation,
+                    suspect: soft.suspects.contains(&hash, replica.node),
+                    unsettled: soft.repair.is_unsettled(&hash, replica.node),
+                })
+                .collect(),
+            avoid: avoid.unwrap_or_default(),
+        }
+    }
+
     /// How many more good replicas there should be: up to the target with those that are expected back, and up to the least
     /// number without them.
     pub fn missing(&self, nodes: &BTreeMap<NodeIndex, RepairNode>) -> usize {
@@ -121,6 +152,22 @@ impl Limits {
 }
 
 impl RepairNode {
+    /// With nothing under way yet. `allowance_bytes`: see the field.
+    pub fn of(node: &KnownNode, allowance_bytes: i64, timeouts: Timeouts, now_ms: u64) -> Self {
+        Self {
+            candidate: node.candidate(timeouts, now_ms),
+            draining: node.admin != NodeAdmin::InService,
+            maintenance: node.is_expected_away(),
+            failed: node.stats.volume_failed,
+            fresh: node.report.is_fresh(),
+            active_reads: u64::from(node.stats.active_reads),
+            streams: 0,
+            stream_bytes: 0,
+            incoming_bytes: 0,
+            allowance_bytes,
+        }
+    }
+
     /// Its good replicas count.
     pub fn counts(&self) -> bool {
         !self.draining
@@ -154,6 +201,16 @@ impl RepairNode {
         let fits =
             self.streams == 0 || self.stream_bytes.saturating_add(bytes) <= limits.stream_bytes;
         self.allowance_bytes > 0 && self.streams < limits.streams && fits
+    }
+
+    /// Copies it may begin, as far as their number goes.
+    pub fn free_streams(&self, limits: Limits) -> usize {
+        let open = self.allowance_bytes > 0 && self.takes_commands();
+        if open {
+            limits.streams.saturating_sub(self.streams)
+        } else {
+            0
+        }
     }
 
     /// A copy of `bytes` goes out from it or, with `incoming`, to it.

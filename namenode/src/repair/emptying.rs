@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use richardstore_proto::{ContentHash, Generation, StoreError};
 
+use super::case::{Case, RepairNode};
 use super::drain::{Drain, Obstacle, obstacle};
 use super::plan::Nodes;
-use super::round::{case, least, repair_node};
+use super::round::least;
 use crate::metadata::{View, ViewError};
 use crate::mutation::{Mutation, Reply};
 use crate::record::{CommandRecordAction, FileRecord, NodeAdmin, NodeIndex};
@@ -129,7 +130,7 @@ fn obstacle_of(
 ) -> Option<Obstacle> {
     match held {
         Ok((record, repair)) => {
-            let case = case(soft, hash, record, least, None);
+            let case = Case::of(soft, hash, record, least, None);
             obstacle(&case, nodes, repair.as_ref())
         }
         Err(obstacle) => Some(*obstacle),
@@ -140,7 +141,7 @@ fn nodes(soft: &SoftState, now_ms: u64) -> Nodes {
     let timeouts = soft.cluster.timeouts();
     soft.cluster
         .iter()
-        .map(|node| (node.index, repair_node(node, 0, timeouts, now_ms)))
+        .map(|node| (node.index, RepairNode::of(node, 0, timeouts, now_ms)))
         .collect()
 }
 

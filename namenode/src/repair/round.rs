@@ -11,17 +11,15 @@ use std::time::Duration;
 use richardstore_proto::{CommandId, ContentHash, NodeState, StoreError};
 
 use super::backlog::Backlog;
-use super::case::{Case, Holding, Limits, RepairNode};
+use super::case::{Case, Limits, RepairNode};
 use super::misplaced::{Misplaced, only_rack, racks_in_use};
 use super::notes::Progress;
 use super::plan::{Nodes, Plan, plan};
-use super::survey::{Gone, Survey, Sweeps, Wanted, survey};
+use super::survey::{Files, Gone, Sweeps, Wanted, survey, under_way};
 use crate::file_history::{Deed, Work};
-use crate::known_node::KnownNode;
-use crate::liveness::Timeouts;
-use crate::metadata::{RepairUnderWay, WalkedFiles};
+use crate::metadata::{RepairUnderWay, View, WalkedFiles};
 use crate::mutation::{CommandEnd, Mutation};
-use crate::record::{CommandRecordAction, FileRecord, NodeAdmin, NodeIndex};
+use crate::record::{CommandRecordAction, NodeIndex};
 use crate::shared::{Shared, offload_failed};
 use crate::soft_state::SoftState;
 use crate::ticker::Ticks;
@@ -41,7 +39,7 @@ pub const MAX_UNDER_WAY: usize = 4_096;
 const MAX_ISSUED: usize = 256;
 /// Misplaced files that are looked at in a round.
 const MAX_MISPLACED: usize = 256;
-/// Files that are looked at in a round because something happened to them, or because they waited.
+/// Files that are looked at in a round because something happened to them.
 const MAX_DUE: usize = 4_096;
 /// A copy without an outcome is given up after this, and as many milliseconds more as it has kibibytes.
 const COPY_TIMEOUT_MS: u64 = 120_000;
@@ -79,36 +77,20 @@ impl Rounds {
         let Some((mut nodes, mut due)) = self.begin(shared, now_ms) else {
             return Ok(());
         };
-        let gone: Vec<Gone> = nodes
-            .iter()
-            .filter(|(_, node)| !node.counts())
-            .map(|(index, node)| (*index, node.is_expected_back()))
-            .collect();
-        due.extend(self.backlog.first(MAX_DUE));
+        let (view, under_way) = read_under_way(shared).await?;
+        for (repair, size) in &under_way {
+            charge(&mut nodes, repair, *size);
+        }
+        due.extend(self.backlog.turns(nodes.values(), ROUND_LIMITS));
         due.extend(self.misplaced.turn(MAX_MISPLACED, now_ms));
         let wanted = Wanted {
+            busy: under_way.iter().map(|(repair, _)| repair.hash).collect(),
             due,
             walk: self.misplaced.position(now_ms),
             room: self.backlog.has_room(),
         };
-        let view = shared.metadata.view()?;
-        let sweeps = std::mem::take(&mut self.backlog.sweeps);
-        let Survey {
-            sweeps,
-            files,
-            under_way,
-            walked,
-        } = shared
-            .environment
-            .offload
-            .run(move || survey(&view, sweeps, &gone, wanted, now_ms))
-            .await
-            .map_err(offload_failed)??;
-        self.backlog.sweeps = sweeps;
+        let (files, walked) = self.survey(shared, &nodes, view, wanted, now_ms).await?;
         self.give_up(shared, &nodes, &under_way, now_ms).await?;
-        for (repair, size) in &under_way {
-            charge(&mut nodes, repair, *size);
-        }
         if let Some(walked) = walked {
             self.look_through(shared, &nodes, walked, now_ms);
         }
@@ -191,7 +173,7 @@ impl Rounds {
                 let allowance_bytes = before.saturating_add(earned).min(rate);
                 (
                     node.index,
-                    repair_node(node, allowance_bytes, timeouts, now_ms),
+                    RepairNode::of(node, allowance_bytes, timeouts, now_ms),
                 )
             })
             .collect();
@@ -203,13 +185,37 @@ impl Rounds {
         Some((nodes, due))
     }
 
+    async fn survey(
+        &mut self,
+        shared: &Shared,
+        nodes: &Nodes,
+        view: View,
+        wanted: Wanted,
+        now_ms: u64,
+    ) -> Result<(Files, Option<WalkedFiles>), StoreError> {
+        let gone: Vec<Gone> = nodes
+            .iter()
+            .filter(|(_, node)| !node.counts())
+            .map(|(index, node)| (*index, node.is_expected_back()))
+            .collect();
+        let sweeps = std::mem::take(&mut self.backlog.sweeps);
+        let survey = shared
+            .environment
+            .offload
+            .run(move || survey(&view, sweeps, &gone, wanted, now_ms))
+            .await
+            .map_err(offload_failed)??;
+        self.backlog.sweeps = survey.sweeps;
+        Ok((survey.files, survey.walked))
+    }
+
     /// Notes which files of a page of the walk lie in one rack only.
     fn look_through(&mut self, shared: &Shared, nodes: &Nodes, page: WalkedFiles, now_ms: u64) {
         let racks = racks_in_use(nodes);
         let least = least(shared);
         let soft = shared.soft();
         for (hash, record) in &page.files {
-            let case = case(&soft, *hash, record, least, None);
+            let case = Case::of(&soft, *hash, record, least, None);
             if only_rack(&case, nodes, &racks).is_some() {
                 self.misplaced.note(*hash, true);
             }
@@ -261,15 +267,8 @@ impl Rounds {
         Ok(())
     }
 
-    fn cases(
-        &mut self,
-        shared: &Shared,
-        nodes: &Nodes,
-        files: Vec<(ContentHash, Option<FileRecord>)>,
-        now_ms: u64,
-    ) -> Vec<Case> {
-        let seen: BTreeSet<ContentHash> = files.iter().map(|(hash, _)| *hash).collect();
-        self.backlog.take(&seen);
+    fn cases(&mut self, shared: &Shared, nodes: &Nodes, files: Files, now_ms: u64) -> Vec<Case> {
+        self.backlog.take(files.iter().map(|(hash, _)| hash));
         let racks = racks_in_use(nodes);
         let mut soft = shared.soft();
         let mut cases = Vec::new();
@@ -281,7 +280,7 @@ impl Rounds {
             };
             let setback = soft.repair.setback(&hash);
             let avoid = setback.map(|setback| setback.avoid.clone());
-            let case = case(&soft, hash, &record, least(shared), avoid);
+            let case = Case::of(&soft, hash, &record, least(shared), avoid);
             let misplaced = only_rack(&case, nodes, &racks).is_some();
             self.misplaced.note(hash, misplaced);
             if case.is_well(nodes) && !misplaced {
@@ -292,6 +291,14 @@ impl Rounds {
         }
         cases
     }
+}
+
+/// What is under way, with the bytes of each file, and the snapshot that tells it: what a round reads besides is of the same.
+async fn read_under_way(shared: &Shared) -> Result<(View, Vec<(RepairUnderWay, u64)>), StoreError> {
+    let view = shared.metadata.view()?;
+    let read = move || under_way(&view).map(|under_way| (view, under_way));
+    let read = shared.environment.offload.run(read).await;
+    Ok(read.map_err(offload_failed)??)
 }
 
 /// A few at a time: an upload that is to be committed waits for one such transaction and not for all.
@@ -317,53 +324,6 @@ async fn issue(
 /// Good replicas that a file is to have whoever is in maintenance.
 pub(super) fn least(shared: &Shared) -> usize {
     usize::try_from(shared.config.min_replication).unwrap_or(usize::MAX)
-}
-
-pub(super) fn case(
-    soft: &SoftState,
-    hash: ContentHash,
-    record: &FileRecord,
-    least: usize,
-    avoid: Option<BTreeSet<NodeIndex>>,
-) -> Case {
-    Case {
-        hash,
-        size: record.size,
-        replication: usize::try_from(record.replication).unwrap_or(usize::MAX),
-        least,
-        generation: record.generation,
-        holdings: record
-            .replicas
-            .iter()
-            .map(|replica| Holding {
-                node: replica.node,
-                generation: replica.generation,
-                suspect: soft.suspects.contains(&hash, replica.node),
-                unsettled: soft.repair.is_unsettled(&hash, replica.node),
-            })
-            .collect(),
-        avoid: avoid.unwrap_or_default(),
-    }
-}
-
-pub(super) fn repair_node(
-    node: &KnownNode,
-    allowance_bytes: i64,
-    timeouts: Timeouts,
-    now_ms: u64,
-) -> RepairNode {
-    RepairNode {
-        candidate: node.candidate(timeouts, now_ms),
-        draining: node.admin != NodeAdmin::InService,
-        maintenance: node.is_expected_away(),
-        failed: node.stats.volume_failed,
-        fresh: node.report.is_fresh(),
-        active_reads: u64::from(node.stats.active_reads),
-        streams: 0,
-        stream_bytes: 0,
-        incoming_bytes: 0,
-        allowance_bytes,
-    }
 }
 
 fn charge(nodes: &mut Nodes, repair: &RepairUnderWay, size: u64) {

@@ -30,20 +30,23 @@ pub struct Sweeps {
 /// is looked through from its beginning.
 pub type Gone = (NodeIndex, bool);
 
+/// Files, or that there is none of that hash.
+pub type Files = Vec<(ContentHash, Option<FileRecord>)>;
+
 /// What a round looks at.
 pub struct Survey {
     /// For the next round.
     pub sweeps: Sweeps,
-    /// Files, or that there is none, of those hashes that have no repair under way.
-    pub files: Vec<(ContentHash, Option<FileRecord>)>,
-    /// What is under way, with the bytes of the file.
-    pub under_way: Vec<(RepairUnderWay, u64)>,
+    /// Without those that have a repair under way.
+    pub files: Files,
     /// The next files of the walk over all, where it goes on.
     pub walked: Option<WalkedFiles>,
 }
 
 /// Which files a round asks for besides those of the lists.
 pub struct Wanted {
+    /// Those that have a repair under way, which are left out.
+    pub busy: BTreeSet<ContentHash>,
     /// Files that something happened to, or whose turn it is.
     pub due: Vec<ContentHash>,
     /// Where the walk over all files goes on, where it does.
@@ -108,6 +111,20 @@ impl Sweeps {
     }
 }
 
+/// Reads what is under way, with the bytes of each file.
+///
+/// # Errors
+/// [`ViewError`] of the lists and of those files.
+pub fn under_way(view: &View) -> Result<Vec<(RepairUnderWay, u64)>, ViewError> {
+    let repairs = view.repairs(MAX_UNDER_WAY)?.into_iter();
+    repairs
+        .map(|repair| {
+            let size = view.file(&repair.hash)?.map_or(0, |file| file.size);
+            Ok((repair, size))
+        })
+        .collect()
+}
+
 /// Reads the next pages of all lists, the files that are due, and the next ones of the walk.
 ///
 /// # Errors
@@ -121,14 +138,8 @@ pub fn survey(
 ) -> Result<Survey, ViewError> {
     let mut hashes = sweeps.lists(view, gone, wanted.room, now_ms)?;
     hashes.extend(wanted.due);
-    let mut under_way = Vec::new();
-    for repair in view.repairs(MAX_UNDER_WAY)? {
-        hashes.remove(&repair.hash);
-        let size = view.file(&repair.hash)?.map_or(0, |file| file.size);
-        under_way.push((repair, size));
-    }
     let mut files = Vec::with_capacity(hashes.len());
-    for hash in hashes {
+    for hash in hashes.difference(&wanted.busy).copied() {
         match view.file(&hash) {
             Ok(record) => files.push((hash, record)),
             Err(ViewError::Corrupt(reason)) => {
@@ -141,7 +152,6 @@ pub fn survey(
     Ok(Survey {
         sweeps,
         files,
-        under_way,
         walked: walk.transpose()?,
     })
 }

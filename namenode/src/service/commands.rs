@@ -7,7 +7,7 @@ use richardstore_proto::{
     RememberedDelete, ReplicaEntry, StoreError,
 };
 
-use crate::delivery::retry_at_ms;
+use crate::delivery::{LOOK_AHEAD, retry_at_ms};
 use crate::event_log::News;
 use crate::file_history::{Deed, Work};
 use crate::metadata::View;
@@ -33,10 +33,11 @@ pub struct HandedOut {
 
 /// The next due commands of `index` that it does not have in its hands. None in safe mode (I7).
 pub async fn hand_out(shared: &Shared, index: NodeIndex) -> Result<HandedOut, StoreError> {
-    let look_ahead = {
+    let now_ms = shared.now_ms();
+    let in_hands = {
         let soft = shared.soft();
         match soft.cluster.get(index) {
-            Some(node) if !soft.safe_mode.is_on() => node.delivery.look_ahead(),
+            Some(node) if !soft.safe_mode.is_on() => node.delivery.in_hands(now_ms),
             _ => return Ok(HandedOut::default()),
         }
     };
@@ -44,12 +45,11 @@ pub async fn hand_out(shared: &Shared, index: NodeIndex) -> Result<HandedOut, St
     if view.command_count(index)? == 0 {
         return Ok(HandedOut::default());
     }
-    let due = view.commands(index, shared.deadline_ms(), look_ahead)?;
+    let due = view.commands(index, &in_hands, shared.deadline_ms(), LOOK_AHEAD)?;
     let attempts: Vec<(CommandId, u32)> = due
         .iter()
         .map(|(id, record)| (*id, record.attempts))
         .collect();
-    let now_ms = shared.now_ms();
     let batch = match shared.soft().cluster.get_mut(index) {
         Some(node) => node.delivery.hand_out(&attempts, now_ms),
         None => return Ok(HandedOut::default()),

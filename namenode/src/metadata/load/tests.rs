@@ -186,7 +186,7 @@ fn i08_the_first_start_on_loaded_metadata_leaps_over_what_it_may_have_missed() {
     // What it had planned and what was in flight is over; deletes stand.
     assert_eq!(header.writes, 0);
     assert!(
-        view.commands(NodeIndex(4), u64::MAX, 10)
+        view.commands(NodeIndex(4), &[], u64::MAX, 10)
             .unwrap()
             .is_empty()
     );
