@@ -1,5 +1,5 @@
-//! A datanode is killed, and its replicas are made again: alone, and while files are uploaded. Four datanodes as processes of
-//! their own.
+//! A datanode is killed, and its replicas are made again: alone, and while files are uploaded, which are timed before and
+//! afterwards, too. Four datanodes as processes of their own.
 
 use std::ffi::OsString;
 use std::path::Path;

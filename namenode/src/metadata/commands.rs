@@ -241,9 +241,9 @@ mod tests {
         };
         let five = vec![(NodeIndex(1), delete); 5];
         fixture.apply(issue(five)).unwrap();
-        let page = |besides: &[CommandId]| -> Vec<u64> {
+        let page = |except: &[CommandId]| -> Vec<u64> {
             let view = fixture.view();
-            let page = view.commands(NodeIndex(1), besides, NOW, 2).unwrap();
+            let page = view.commands(NodeIndex(1), except, NOW, 2).unwrap();
             page.iter().map(|(id, _)| id.0).collect()
         };
         assert_eq!(page(&[]), [1, 2]);

@@ -49,7 +49,7 @@ pub fn new_database() -> Database {
 
 /// A ledger in memory with nodes 1 to 4, each with its place in its journal.
 pub struct Fixture {
-    pub ledger: Arc<Ledger>,
+    pub(in crate::metadata) ledger: Arc<Ledger>,
     sequences: BTreeMap<u32, u64>,
 }
 
@@ -176,6 +176,18 @@ impl Fixture {
                 other => panic!("{other:?}"),
             })
             .collect()
+    }
+
+    /// Its record becomes noise.
+    pub fn damage(&self, file: u8) {
+        self.ledger.damage(|tables| {
+            let noise = [1u8; 50];
+            let key = hash(file);
+            tables
+                .files
+                .insert(key.as_bytes(), noise.as_slice())
+                .unwrap();
+        });
     }
 
     pub fn file(&self, file: u8) -> Option<FileRecord> {

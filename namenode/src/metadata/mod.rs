@@ -48,7 +48,7 @@ mod audit;
 #[cfg(test)]
 mod crash_disk;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

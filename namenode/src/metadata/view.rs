@@ -138,11 +138,11 @@ impl View {
         guarded(|| read_tombstone(&self.transaction.open_table(TOMBSTONES)?, hash))
     }
 
-    /// At most `limit` commands of a node that are due at `now_ms`, oldest first, besides those given, which are ascending.
+    /// At most `limit` commands of a node that are due at `now_ms`, oldest first, without those of `except`, which is ascending.
     pub fn commands(
         &self,
         index: NodeIndex,
-        besides: &[CommandId],
+        except: &[CommandId],
         now_ms: u64,
         limit: usize,
     ) -> Result<Vec<(CommandId, CommandRecord)>, ViewError> {
@@ -155,7 +155,7 @@ impl View {
                 }
                 let (key, frame) = row?;
                 let id = CommandId(key.value().1);
-                if besides.binary_search(&id).is_ok() {
+                if except.binary_search(&id).is_ok() {
                     continue;
                 }
                 let record = codec::decode_command(key.value(), frame.value())?;
@@ -393,13 +393,7 @@ mod tests {
         let fixture = Fixture::new();
         fixture.upload(1, &[1]);
         fixture.upload(2, &[1]);
-        fixture.ledger.damage(|tables| {
-            let garbage = [1u8; 50];
-            tables
-                .files
-                .insert(hash(1).as_bytes(), garbage.as_slice())
-                .unwrap();
-        });
+        fixture.damage(1);
         let view = fixture.view();
         let error = view.file(&hash(1)).unwrap_err();
         assert!(error.to_string().contains(&hash(1).to_hex()), "{error}");

@@ -2,6 +2,7 @@
 //! Pure, and bounded (I11): what is forgotten for want of room is looked for again as soon as there is some.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use richardstore_proto::ContentHash;
 
@@ -10,20 +11,25 @@ use super::survey::Sweeps;
 
 /// Those with the most replicas are forgotten first.
 const MAX_WAITING: usize = 32_768;
-/// Files that are looked at in a round because they waited, at most.
-const MAX_TURNS: usize = 4_096;
+/// Of the first ones and of the others, how many are looked at in a round at most.
+const MAX_TURNS: usize = 2_048;
 /// And when all nodes have enough to do: some of them may not need anything any more.
-const MIN_TURNS: usize = 64;
+const MIN_TURNS: usize = 32;
 
 /// What is still to be done, as far as it is known.
 #[derive(Debug, Default)]
 pub struct Backlog {
     /// How far the lists have been looked through.
     pub sweeps: Sweeps,
-    waiting: BTreeSet<(usize, ContentHash)>,
+    waiting: BTreeSet<Waiting>,
     /// The good replicas of those that wait.
     replicas: BTreeMap<ContentHash, usize>,
+    /// How far those that are not the first have had their turn.
+    turned_after: Option<Waiting>,
 }
+
+/// A file with its good replicas.
+type Waiting = (usize, ContentHash);
 
 impl Backlog {
     /// Files that wait.
@@ -31,19 +37,30 @@ impl Backlog {
         self.waiting.len()
     }
 
-    /// Those whose turn it may be, with the fewest good replicas first: twice as many as the nodes could begin to copy, since
-    /// a copy takes two nodes. More would be read and planned in each round only to see that it is not yet their turn.
+    /// Takes out those whose turn it may be. A copy takes two nodes, so half as many as the nodes have free streams could
+    /// begin, and at most `room`. As many of those with the fewest good replicas are looked at, and as many of the others by
+    /// turns, so that files that only a busy node can send or take do not keep back those behind them. More would be read and
+    /// planned in each round only to see that it is not yet their turn.
     pub fn turns<'a>(
-        &self,
+        &mut self,
         nodes: impl Iterator<Item = &'a RepairNode>,
+        room: usize,
         limits: Limits,
-    ) -> impl Iterator<Item = ContentHash> {
+    ) -> Vec<ContentHash> {
         let free: usize = nodes.map(|node| node.free_streams(limits)).sum();
-        self.first(free.clamp(MIN_TURNS, MAX_TURNS))
-    }
-
-    fn first(&self, limit: usize) -> impl Iterator<Item = ContentHash> {
-        self.waiting.iter().take(limit).map(|(_, hash)| *hash)
+        let count = (free / 2).min(room).clamp(MIN_TURNS, MAX_TURNS);
+        let mut turns: Vec<Waiting> = self.waiting.iter().take(count).copied().collect();
+        let first = turns.last().copied();
+        let start = self.turned_after.max(first);
+        let others = self
+            .waiting
+            .range((start.map_or(Unbounded, Excluded), Unbounded));
+        turns.extend(others.take(count));
+        // At the end it begins again with the next turn.
+        self.turned_after = turns.last().copied().filter(|last| first < Some(*last));
+        let turns: Vec<ContentHash> = turns.into_iter().map(|(_, hash)| hash).collect();
+        self.take(&turns);
+        turns
     }
 
     /// Whether what a round finds fits in, as a rule.
@@ -61,7 +78,7 @@ impl Backlog {
     }
 
     /// Files that have to wait, each with its good replicas.
-    pub fn put(&mut self, files: impl IntoIterator<Item = (usize, ContentHash)>) {
+    pub fn put(&mut self, files: impl IntoIterator<Item = Waiting>) {
         for (replicas, hash) in files {
             if let Some(before) = self.replicas.insert(hash, replicas) {
                 self.waiting.remove(&(before, hash));
@@ -96,6 +113,11 @@ mod tests {
         })
     }
 
+    fn first(backlog: &Backlog, count: usize) -> Vec<ContentHash> {
+        let first = backlog.waiting.iter().take(count);
+        first.map(|(_, hash)| *hash).collect()
+    }
+
     fn take(backlog: &mut Backlog, count: usize) {
         let taken: Vec<ContentHash> = files(2, count).map(|file| file.1).collect();
         backlog.take(&taken);
@@ -103,18 +125,46 @@ mod tests {
 
     #[test]
     fn no_more_files_have_their_turn_than_nodes_could_begin_with() {
-        let mut backlog = Backlog::default();
-        backlog.put(files(2, 9_000));
-        let turns = |streams: &[usize]| {
+        let turns = |room: usize, streams: &[usize]| {
+            let mut backlog = Backlog::default();
+            backlog.put(files(2, 9_000));
             let nodes = streams
                 .iter()
                 .map(|&streams| RepairNode { streams, ..live(1) });
             let nodes: Vec<RepairNode> = nodes.collect();
-            backlog.turns(nodes.iter(), ROUND_LIMITS).count()
+            let turns = backlog.turns(nodes.iter(), room, ROUND_LIMITS);
+            assert_eq!(backlog.len(), 9_000 - turns.len());
+            turns.len()
         };
-        assert_eq!(turns(&[668, 768, 568]), 300);
-        assert_eq!(turns(&[768; 3]), MIN_TURNS);
-        assert_eq!(turns(&[0; 9]), MAX_TURNS);
+        assert_eq!(turns(4_096, &[668, 768, 568]), 2 * 150);
+        assert_eq!(turns(99, &[668, 768, 568]), 2 * 99);
+        assert_eq!(turns(0, &[0; 16]), 2 * MIN_TURNS);
+        assert_eq!(turns(4_096, &[768; 3]), 2 * MIN_TURNS);
+        assert_eq!(turns(9_999, &[0; 16]), 2 * MAX_TURNS);
+        let full = RepairNode {
+            stream_bytes: ROUND_LIMITS.stream_bytes,
+            streams: 4,
+            ..live(1)
+        };
+        assert_eq!(full.free_streams(ROUND_LIMITS), 0);
+    }
+
+    #[test]
+    fn i06_files_that_wait_for_a_busy_node_do_not_keep_back_those_behind_them() {
+        let mut backlog = Backlog::default();
+        backlog.put(files(2, 1_000));
+        let (mut seen, mut rounds) = (BTreeSet::new(), 0);
+        while seen.len() < 1_000 {
+            let begins_with = first(&backlog, MIN_TURNS);
+            let turns = backlog.turns([].iter(), 0, ROUND_LIMITS);
+            assert_eq!(turns[..MIN_TURNS], begins_with);
+            seen.extend(turns.iter().copied());
+            // None of them can be copied now.
+            backlog.put(turns.into_iter().map(|hash| (2, hash)));
+            rounds += 1;
+        }
+        assert_eq!(rounds, 1_000 / MIN_TURNS);
+        assert_eq!(backlog.len(), 1_000);
     }
 
     #[test]
@@ -123,9 +173,9 @@ mod tests {
         let (one, other) = (ContentHash::new([1; 32]), ContentHash::new([2; 32]));
         backlog.put([(2, one), (2, other)]);
         backlog.put([(1, other)]);
-        assert_eq!(backlog.first(9).collect::<Vec<_>>(), [other, one]);
+        assert_eq!(first(&backlog, 9), [other, one]);
         backlog.take([&other]);
-        assert_eq!(backlog.first(9).collect::<Vec<_>>(), [one]);
+        assert_eq!(first(&backlog, 9), [one]);
         assert_eq!(backlog.len(), 1);
     }
 
@@ -136,7 +186,7 @@ mod tests {
         backlog.put(files(1, 9));
         assert_eq!(backlog.len(), MAX_WAITING);
         let expected: Vec<_> = files(1, 9).chain(files(2, 1)).map(|file| file.1).collect();
-        assert_eq!(backlog.first(10).collect::<Vec<_>>(), expected);
+        assert_eq!(first(&backlog, 10), expected);
     }
 
     #[test]

@@ -203,10 +203,9 @@ impl RepairNode {
         self.allowance_bytes > 0 && self.streams < limits.streams && fits
     }
 
-    /// Copies it may begin, as far as their number goes.
+    /// Small copies it may begin.
     pub fn free_streams(&self, limits: Limits) -> usize {
-        let open = self.allowance_bytes > 0 && self.takes_commands();
-        if open {
+        if self.takes_commands() && self.has_room(1, limits) {
             limits.streams.saturating_sub(self.streams)
         } else {
             0

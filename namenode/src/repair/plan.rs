@@ -1,7 +1,8 @@
 //! [`plan`]: which commands the files at hand need. Pure: the same cases and nodes give the same commands.
 //!
 //! The file with the fewest good replicas comes first. A good replica is one on a node that is live or stale and that
-//! nobody reported as bad. Those on nodes in maintenance need no copies as long as a few others are good. A file gets one command at a time, so each is judged by what the ones before it led to:
+//! nobody reported as bad. Those on nodes in maintenance need no copies as long as a few others are good. A file gets one
+//! command at a time, so each is judged by what the ones before it led to:
 //! - too few good replicas: copy from the least busy node that has one, to other nodes and, where possible, other racks;
 //! - enough of them, or nowhere to put more, and a bad one: have its node look at it and put it aside;
 //! - more than the target on nodes whose reports are fresh: trim one where the rack is most crowded, then the disk fullest;

@@ -2,7 +2,8 @@
 //!
 //! A round looks at bounded pages only: files that something happened to, files recorded short or in surplus, files of
 //! nodes that are dead or being emptied, files with a suspect replica, those that waited for their turn, and the next ones
-//! of the walk that looks for files in the wrong place. What is under way is read from the database each time, so that a restart changes nothing (I10).
+//! of the walk that looks for files in the wrong place. What is under way is read from the database each time, so that a
+//! restart changes nothing (I10).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::case::{Case, Limits, RepairNode};
 use super::misplaced::{Misplaced, only_rack, racks_in_use};
 use super::notes::Progress;
 use super::plan::{Nodes, Plan, plan};
-use super::survey::{Files, Gone, Sweeps, Wanted, survey, under_way};
+use super::survey::{Files, Gone, Sweeps, Wanted, read_under_way, survey};
 use crate::file_history::{Deed, Work};
 use crate::metadata::{RepairUnderWay, View, WalkedFiles};
 use crate::mutation::{CommandEnd, Mutation};
@@ -56,6 +57,8 @@ pub async fn run_repair(shared: Arc<Shared>) {
     while ticks.next().await {
         if let Err(error) = rounds.run(&shared).await {
             tracing::warn!("a round of repair failed: {error}");
+            // It may have taken files out of its notes, lists and backlog and done nothing for them.
+            rounds.backlog.sweeps = Sweeps::default();
         }
     }
 }
@@ -77,11 +80,12 @@ impl Rounds {
         let Some((mut nodes, mut due)) = self.begin(shared, now_ms) else {
             return Ok(());
         };
-        let (view, under_way) = read_under_way(shared).await?;
+        let (view, under_way) = begun(shared).await?;
         for (repair, size) in &under_way {
             charge(&mut nodes, repair, *size);
         }
-        due.extend(self.backlog.turns(nodes.values(), ROUND_LIMITS));
+        let room = MAX_UNDER_WAY.saturating_sub(under_way.len());
+        due.extend(self.backlog.turns(nodes.values(), room, ROUND_LIMITS));
         due.extend(self.misplaced.turn(MAX_MISPLACED, now_ms));
         let wanted = Wanted {
             busy: under_way.iter().map(|(repair, _)| repair.hash).collect(),
@@ -95,7 +99,6 @@ impl Rounds {
             self.look_through(shared, &nodes, walked, now_ms);
         }
         let cases = self.cases(shared, &nodes, files, now_ms);
-        let room = MAX_UNDER_WAY.saturating_sub(under_way.len());
         let planned = move || {
             let plan = plan(cases, &mut nodes, room, ROUND_LIMITS);
             (plan, nodes)
@@ -293,12 +296,12 @@ impl Rounds {
     }
 }
 
-/// What is under way, with the bytes of each file, and the snapshot that tells it: what a round reads besides is of the same.
-async fn read_under_way(shared: &Shared) -> Result<(View, Vec<(RepairUnderWay, u64)>), StoreError> {
+/// What is under way, with the bytes of each file, and the snapshot that tells it, of which the files are read, too.
+async fn begun(shared: &Shared) -> Result<(View, Vec<(RepairUnderWay, u64)>), StoreError> {
     let view = shared.metadata.view()?;
-    let read = move || under_way(&view).map(|under_way| (view, under_way));
-    let read = shared.environment.offload.run(read).await;
-    Ok(read.map_err(offload_failed)??)
+    let read = move || read_under_way(&view).map(|under_way| (view, under_way));
+    let begun = shared.environment.offload.run(read).await;
+    Ok(begun.map_err(offload_failed)??)
 }
 
 /// A few at a time: an upload that is to be committed waits for one such transaction and not for all.

@@ -1,4 +1,4 @@
-//! [`survey`]: reads the files that a round looks at. Blocking; bounded by pages.
+//! [`read_under_way`] and [`survey`]: read what a round looks at. Blocking; bounded by pages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,9 +43,9 @@ pub struct Survey {
     pub walked: Option<WalkedFiles>,
 }
 
-/// Which files a round asks for besides those of the lists.
+/// Which files a round asks for besides those of the lists, and which it leaves out.
 pub struct Wanted {
-    /// Those that have a repair under way, which are left out.
+    /// Those that have a repair under way: left out.
     pub busy: BTreeSet<ContentHash>,
     /// Files that something happened to, or whose turn it is.
     pub due: Vec<ContentHash>,
@@ -114,13 +114,13 @@ impl Sweeps {
 /// Reads what is under way, with the bytes of each file.
 ///
 /// # Errors
-/// [`ViewError`] of the lists and of those files.
-pub fn under_way(view: &View) -> Result<Vec<(RepairUnderWay, u64)>, ViewError> {
+/// [`ViewError`] of the lists. A file whose record is damaged counts as empty, and that is said.
+pub fn read_under_way(view: &View) -> Result<Vec<(RepairUnderWay, u64)>, ViewError> {
     let repairs = view.repairs(MAX_UNDER_WAY)?.into_iter();
     repairs
         .map(|repair| {
-            let size = view.file(&repair.hash)?.map_or(0, |file| file.size);
-            Ok((repair, size))
+            let file = readable(view, &repair.hash)?.flatten();
+            Ok((repair, file.map_or(0, |file| file.size)))
         })
         .collect()
 }
@@ -140,12 +140,8 @@ pub fn survey(
     hashes.extend(wanted.due);
     let mut files = Vec::with_capacity(hashes.len());
     for hash in hashes.difference(&wanted.busy).copied() {
-        match view.file(&hash) {
-            Ok(record) => files.push((hash, record)),
-            Err(ViewError::Corrupt(reason)) => {
-                tracing::error!(%hash, "a file cannot be repaired: {reason}");
-            }
-            Err(error) => return Err(error),
+        if let Some(record) = readable(view, &hash)? {
+            files.push((hash, record));
         }
     }
     let walk = wanted.walk.map(|after| view.walk_files(after, WALK_PAGE));
@@ -154,4 +150,59 @@ pub fn survey(
         files,
         walked: walk.transpose()?,
     })
+}
+
+/// The record of a file, if there is one; `None` for one that is damaged, which is said: nothing can be done for it, and the
+/// others must not wait for it.
+#[allow(clippy::option_option)] // "damaged" and "there is none" are different answers
+fn readable(view: &View, hash: &ContentHash) -> Result<Option<Option<FileRecord>>, ViewError> {
+    match view.file(hash) {
+        Ok(record) => Ok(Some(record)),
+        Err(ViewError::Corrupt(reason)) => {
+            tracing::error!(%hash, "a file cannot be repaired: {reason}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::fixture::{Fixture, hash};
+    use crate::mutation::Mutation;
+    use crate::record::CommandRecordAction;
+
+    #[test]
+    fn i06_a_damaged_record_holds_up_the_repair_of_no_other_file() {
+        let fixture = Fixture::new();
+        fixture.upload(1, &[1]);
+        fixture.upload(2, &[1]);
+        let copy = CommandRecordAction::Replicate {
+            hash: hash(1),
+            targets: vec![NodeIndex(2)],
+        };
+        let commands = vec![(NodeIndex(1), copy)];
+        let issue = Mutation::IssueCommands {
+            commands,
+            now_ms: 0,
+        };
+        fixture.apply(issue).unwrap();
+        fixture.damage(1);
+        let under_way = read_under_way(&fixture.view()).unwrap();
+        let sizes: Vec<_> = under_way
+            .iter()
+            .map(|(of, size)| (of.hash, *size))
+            .collect();
+        assert_eq!(sizes, [(hash(1), 0)]);
+        let wanted = Wanted {
+            busy: BTreeSet::new(),
+            due: vec![hash(1), hash(2)],
+            walk: None,
+            room: true,
+        };
+        let survey = survey(&fixture.view(), Sweeps::default(), &[], wanted, 0).unwrap();
+        let files: Vec<_> = survey.files.iter().map(|(hash, _)| *hash).collect();
+        assert_eq!(files, [hash(2)]);
+    }
 }
