@@ -201,9 +201,11 @@ impl Shared {
         else {
             return Ok(());
         };
-        let held = view
-            .file(hash)?
-            .is_some_and(|file| file.replica(node).is_some());
+        let held = match ViewError::or_damage(view.file(hash))? {
+            Ok(file) => file.is_some_and(|file| file.replica(node).is_some()),
+            // Nobody knows.
+            Err(_) => true,
+        };
         let now_ms = self.now_ms();
         let mut soft = self.soft();
         if held

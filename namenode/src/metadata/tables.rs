@@ -99,6 +99,20 @@ pub enum ViewError {
     Prefix(String),
 }
 
+impl ViewError {
+    /// What was read, or how it is damaged: that concerns one record, and must hold up no other.
+    ///
+    /// # Errors
+    /// What concerns them all.
+    pub fn or_damage<T>(read: Result<T, Self>) -> Result<Result<T, String>, Self> {
+        match read {
+            Ok(record) => Ok(Ok(record)),
+            Err(Self::Corrupt(reason)) => Ok(Err(reason)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 impl From<ViewError> for StoreError {
     fn from(error: ViewError) -> Self {
         let code = match error {

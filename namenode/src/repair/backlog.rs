@@ -13,7 +13,7 @@ use super::survey::Sweeps;
 const MAX_WAITING: usize = 32_768;
 /// Of the first ones and of the others, how many are looked at in a round at most.
 const MAX_TURNS: usize = 2_048;
-/// And when all nodes have enough to do: some of them may not need anything any more.
+/// At least so many, even when all nodes have enough to do: some of them may not need anything any more.
 const MIN_TURNS: usize = 32;
 
 /// What is still to be done, as far as it is known.
@@ -39,8 +39,8 @@ impl Backlog {
 
     /// Takes out those whose turn it may be. A copy takes two nodes, so half as many as the nodes have free streams could
     /// begin, and at most `room`. As many of those with the fewest good replicas are looked at, and as many of the others by
-    /// turns, so that files that only a busy node can send or take do not keep back those behind them. More would be read and
-    /// planned in each round only to see that it is not yet their turn.
+    /// turns, so that files that only a busy node can send or take do not keep back those behind them: each has its turn
+    /// within 1,024 rounds. More would be read and planned in each round only to see that it is not yet their turn.
     pub fn turns<'a>(
         &mut self,
         nodes: impl Iterator<Item = &'a RepairNode>,
@@ -50,14 +50,17 @@ impl Backlog {
         let free: usize = nodes.map(|node| node.free_streams(limits)).sum();
         let count = (free / 2).min(room).clamp(MIN_TURNS, MAX_TURNS);
         let mut turns: Vec<Waiting> = self.waiting.iter().take(count).copied().collect();
-        let first = turns.last().copied();
-        let start = self.turned_after.max(first);
+        let first_through = turns.last().copied();
+        let start = self.turned_after.max(first_through);
         let others = self
             .waiting
             .range((start.map_or(Unbounded, Excluded), Unbounded));
         turns.extend(others.take(count));
         // At the end it begins again with the next turn.
-        self.turned_after = turns.last().copied().filter(|last| first < Some(*last));
+        self.turned_after = turns
+            .last()
+            .copied()
+            .filter(|last| first_through < Some(*last));
         let turns: Vec<ContentHash> = turns.into_iter().map(|(_, hash)| hash).collect();
         self.take(&turns);
         turns
@@ -141,30 +144,53 @@ mod tests {
         assert_eq!(turns(0, &[0; 16]), 2 * MIN_TURNS);
         assert_eq!(turns(4_096, &[768; 3]), 2 * MIN_TURNS);
         assert_eq!(turns(9_999, &[0; 16]), 2 * MAX_TURNS);
-        let full = RepairNode {
-            stream_bytes: ROUND_LIMITS.stream_bytes,
-            streams: 4,
-            ..live(1)
+    }
+
+    #[test]
+    fn a_node_has_no_turn_for_files_that_its_bytes_leave_no_room_for() {
+        let free = |streams: usize, size: u64| {
+            let node = RepairNode {
+                streams,
+                stream_bytes: u64::try_from(streams).unwrap() * size,
+                ..live(1)
+            };
+            node.free_streams(ROUND_LIMITS)
         };
-        assert_eq!(full.free_streams(ROUND_LIMITS), 0);
+        assert_eq!(free(0, 0), 768);
+        assert_eq!(free(768, 1), 0);
+        assert_eq!(free(3, 64 << 20), 1);
+        assert_eq!(free(4, 64 << 20), 0);
+        assert_eq!(free(2, 100 << 20), 0);
+        assert_eq!(free(700, 4 << 10), 68);
     }
 
     #[test]
     fn i06_files_that_wait_for_a_busy_node_do_not_keep_back_those_behind_them() {
         let mut backlog = Backlog::default();
         backlog.put(files(2, 1_000));
-        let (mut seen, mut rounds) = (BTreeSet::new(), 0);
-        while seen.len() < 1_000 {
+        let mut seen = BTreeSet::new();
+        for _ in 0..1_000 / MIN_TURNS {
             let begins_with = first(&backlog, MIN_TURNS);
             let turns = backlog.turns([].iter(), 0, ROUND_LIMITS);
             assert_eq!(turns[..MIN_TURNS], begins_with);
             seen.extend(turns.iter().copied());
             // None of them can be copied now.
             backlog.put(turns.into_iter().map(|hash| (2, hash)));
-            rounds += 1;
         }
-        assert_eq!(rounds, 1_000 / MIN_TURNS);
+        assert_eq!(seen.len(), 1_000);
         assert_eq!(backlog.len(), 1_000);
+        // After the end it begins again, and those that come meanwhile have their turn at once if they have fewer replicas.
+        backlog.put(files(1, MIN_TURNS));
+        let fewer: Vec<ContentHash> = files(1, MIN_TURNS).map(|file| file.1).collect();
+        seen.clear();
+        for _ in 0..2 * 1_000 / MIN_TURNS {
+            let turns = backlog.turns([].iter(), 0, ROUND_LIMITS);
+            assert_eq!(turns[..MIN_TURNS], fewer);
+            seen.extend(turns.iter().copied());
+            let replicas = |hash: &ContentHash| if fewer.contains(hash) { 1 } else { 2 };
+            backlog.put(turns.into_iter().map(|hash| (replicas(&hash), hash)));
+        }
+        assert_eq!(seen.len(), 1_000 + MIN_TURNS);
     }
 
     #[test]

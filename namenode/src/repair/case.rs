@@ -203,13 +203,19 @@ impl RepairNode {
         self.allowance_bytes > 0 && self.streams < limits.streams && fits
     }
 
-    /// Small copies it may begin.
+    /// Copies it may begin, if they are as long as those under way.
     pub fn free_streams(&self, limits: Limits) -> usize {
-        if self.takes_commands() && self.has_room(1, limits) {
-            limits.streams.saturating_sub(self.streams)
-        } else {
-            0
+        let free = limits.streams.saturating_sub(self.streams);
+        if !self.takes_commands() || self.allowance_bytes <= 0 {
+            return 0;
         }
+        if self.streams == 0 || self.stream_bytes == 0 {
+            return free;
+        }
+        let count = u128::try_from(self.streams).unwrap_or(u128::MAX);
+        let left = u128::from(limits.stream_bytes.saturating_sub(self.stream_bytes));
+        let fit = left.saturating_mul(count) / u128::from(self.stream_bytes);
+        free.min(usize::try_from(fit).unwrap_or(usize::MAX))
     }
 
     /// A copy of `bytes` goes out from it or, with `incoming`, to it.

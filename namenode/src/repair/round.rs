@@ -54,12 +54,17 @@ pub fn copy_limit_ms(size: u64) -> u64 {
 pub async fn run_repair(shared: Arc<Shared>) {
     let mut ticks = Ticks::every(PERIOD, shared.tasks.stopping());
     let mut rounds = Rounds::default();
+    let mut failed = false;
     while ticks.next().await {
-        if let Err(error) = rounds.run(&shared).await {
+        let round = rounds.run(&shared).await;
+        if let Err(error) = &round {
             tracing::warn!("a round of repair failed: {error}");
-            // It may have taken files out of its notes, lists and backlog and done nothing for them.
+        } else if failed {
+            // Those before may have taken files out of the notes, lists and backlog and done nothing for them. Not at once: a
+            // namenode whose disk is full fails in each round, and would read the first pages over and over.
             rounds.backlog.sweeps = Sweeps::default();
         }
+        failed = round.is_err();
     }
 }
 
@@ -80,18 +85,19 @@ impl Rounds {
         let Some((mut nodes, mut due)) = self.begin(shared, now_ms) else {
             return Ok(());
         };
-        let (view, under_way) = begun(shared).await?;
+        let (view, under_way) = snapshot(shared).await?;
         for (repair, size) in &under_way {
             charge(&mut nodes, repair, *size);
         }
         let room = MAX_UNDER_WAY.saturating_sub(under_way.len());
+        let more_can_wait = self.backlog.has_room();
         due.extend(self.backlog.turns(nodes.values(), room, ROUND_LIMITS));
         due.extend(self.misplaced.turn(MAX_MISPLACED, now_ms));
         let wanted = Wanted {
             busy: under_way.iter().map(|(repair, _)| repair.hash).collect(),
             due,
             walk: self.misplaced.position(now_ms),
-            room: self.backlog.has_room(),
+            room: more_can_wait,
         };
         let (files, walked) = self.survey(shared, &nodes, view, wanted, now_ms).await?;
         self.give_up(shared, &nodes, &under_way, now_ms).await?;
@@ -99,8 +105,13 @@ impl Rounds {
             self.look_through(shared, &nodes, walked, now_ms);
         }
         let cases = self.cases(shared, &nodes, files, now_ms);
+        let mut limits = ROUND_LIMITS;
+        if self.backlog.len() > 0 {
+            // Files are short that this round does not look at: nothing is moved meanwhile.
+            limits.reserved = MAX_UNDER_WAY;
+        }
         let planned = move || {
-            let plan = plan(cases, &mut nodes, room, ROUND_LIMITS);
+            let plan = plan(cases, &mut nodes, room, limits);
             (plan, nodes)
         };
         let (Plan { commands, waiting }, nodes) = shared
@@ -129,8 +140,9 @@ impl Rounds {
         if commands.is_empty() {
             return Ok(());
         }
+        issue(shared, &commands).await?;
         log(&commands, self.backlog.len());
-        issue(shared, commands).await
+        Ok(())
     }
 
     /// The nodes and the files to look at first; `None` while nothing may be repaired.
@@ -297,29 +309,30 @@ impl Rounds {
 }
 
 /// What is under way, with the bytes of each file, and the snapshot that tells it, of which the files are read, too.
-async fn begun(shared: &Shared) -> Result<(View, Vec<(RepairUnderWay, u64)>), StoreError> {
+async fn snapshot(shared: &Shared) -> Result<(View, Vec<(RepairUnderWay, u64)>), StoreError> {
     let view = shared.metadata.view()?;
     let read = move || read_under_way(&view).map(|under_way| (view, under_way));
-    let begun = shared.environment.offload.run(read).await;
-    Ok(begun.map_err(offload_failed)??)
+    let snapshot = shared.environment.offload.run(read).await;
+    Ok(snapshot.map_err(offload_failed)??)
 }
 
 /// A few at a time: an upload that is to be committed waits for one such transaction and not for all.
 async fn issue(
     shared: &Shared,
-    mut commands: Vec<(NodeIndex, CommandRecordAction)>,
+    commands: &[(NodeIndex, CommandRecordAction)],
 ) -> Result<(), StoreError> {
-    while !commands.is_empty() {
-        let rest = commands.split_off(commands.len().min(MAX_ISSUED));
+    for commands in commands.chunks(MAX_ISSUED) {
         let orders: Vec<(ContentHash, Deed)> = commands.iter().map(order).collect();
         let now_ms = shared.wall_ms();
-        let mutation = Mutation::IssueCommands { commands, now_ms };
+        let mutation = Mutation::IssueCommands {
+            commands: commands.to_vec(),
+            now_ms,
+        };
         shared.metadata.submit(mutation).await?;
         let history = &mut shared.soft().history;
         for (hash, deed) in orders {
             history.note(hash, deed, now_ms);
         }
-        commands = rest;
     }
     Ok(())
 }

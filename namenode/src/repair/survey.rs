@@ -114,13 +114,14 @@ impl Sweeps {
 /// Reads what is under way, with the bytes of each file.
 ///
 /// # Errors
-/// [`ViewError`] of the lists. A file whose record is damaged counts as empty, and that is said.
+/// [`ViewError`] of the lists. A file whose record is damaged counts as empty.
 pub fn read_under_way(view: &View) -> Result<Vec<(RepairUnderWay, u64)>, ViewError> {
     let repairs = view.repairs(MAX_UNDER_WAY)?.into_iter();
     repairs
         .map(|repair| {
-            let file = readable(view, &repair.hash)?.flatten();
-            Ok((repair, file.map_or(0, |file| file.size)))
+            let file = ViewError::or_damage(view.file(&repair.hash))?;
+            let size = file.ok().flatten().map_or(0, |file| file.size);
+            Ok((repair, size))
         })
         .collect()
 }
@@ -140,8 +141,9 @@ pub fn survey(
     hashes.extend(wanted.due);
     let mut files = Vec::with_capacity(hashes.len());
     for hash in hashes.difference(&wanted.busy).copied() {
-        if let Some(record) = readable(view, &hash)? {
-            files.push((hash, record));
+        match ViewError::or_damage(view.file(&hash))? {
+            Ok(record) => files.push((hash, record)),
+            Err(reason) => tracing::error!(%hash, "a file cannot be repaired: {reason}"),
         }
     }
     let walk = wanted.walk.map(|after| view.walk_files(after, WALK_PAGE));
@@ -150,20 +152,6 @@ pub fn survey(
         files,
         walked: walk.transpose()?,
     })
-}
-
-/// The record of a file, if there is one; `None` for one that is damaged, which is said: nothing can be done for it, and the
-/// others must not wait for it.
-#[allow(clippy::option_option)] // "damaged" and "there is none" are different answers
-fn readable(view: &View, hash: &ContentHash) -> Result<Option<Option<FileRecord>>, ViewError> {
-    match view.file(hash) {
-        Ok(record) => Ok(Some(record)),
-        Err(ViewError::Corrupt(reason)) => {
-            tracing::error!(%hash, "a file cannot be repaired: {reason}");
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]

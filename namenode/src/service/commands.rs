@@ -3,16 +3,16 @@
 use richardstore_failpoint::failpoint;
 use richardstore_proto::wire::{self, WireError};
 use richardstore_proto::{
-    Command, CommandAction, CommandId, CommandOutcome, ErrorCode, EventKind, Generation,
-    RememberedDelete, ReplicaEntry, StoreError,
+    Command, CommandAction, CommandId, CommandOutcome, ContentHash, ErrorCode, EventKind,
+    Generation, RememberedDelete, ReplicaEntry, StoreError,
 };
 
 use crate::delivery::{LOOK_AHEAD, retry_at_ms};
 use crate::event_log::News;
 use crate::file_history::{Deed, Work};
-use crate::metadata::View;
+use crate::metadata::{View, ViewError};
 use crate::mutation::{CommandEnd, Mutation};
-use crate::record::{CommandRecord, CommandRecordAction, NodeIndex};
+use crate::record::{CommandRecord, CommandRecordAction, FileRecord, NodeIndex};
 use crate::repair::still_safe;
 use crate::shared::Shared;
 
@@ -234,8 +234,8 @@ async fn settle(
     Ok(())
 }
 
-/// The command as the datanode gets it; `None` for one that has lost its point: the file was deleted meanwhile, or the
-/// replicas that a removal relied on are not what they were (I6).
+/// The command as the datanode gets it; `None` for one that has lost its point: the file was deleted meanwhile, or its record
+/// is damaged, or the replicas that a removal relied on are not what they were (I6).
 fn action(
     shared: &Shared,
     view: &View,
@@ -246,7 +246,7 @@ fn action(
     if let CommandRecordAction::Trim { hash, .. } | CommandRecordAction::Quarantine { hash, .. } =
         &record.action
     {
-        let Some(file) = view.file(hash)? else {
+        let Some(file) = file(view, hash)? else {
             return Ok(None);
         };
         let soft = shared.soft();
@@ -261,11 +261,10 @@ fn action(
     }
     match record.action.clone() {
         CommandRecordAction::Delete { hash, generation } => {
-            let tombstone = view.tombstone(&hash)?;
-            // One without a tombstone is as young as can be: it is remembered longer than needed.
-            let marker = match tombstone {
-                Some(tombstone) => tombstone.marker,
-                None => view.summary()?.next_generation,
+            // One without a tombstone, or with a damaged one, is as young as can be: it is remembered longer than needed.
+            let marker = match ViewError::or_damage(view.tombstone(&hash))? {
+                Ok(Some(tombstone)) => tombstone.marker,
+                Ok(None) | Err(_) => view.summary()?.next_generation,
             };
             Ok(Some(CommandAction::Delete(RememberedDelete {
                 hash,
@@ -283,7 +282,7 @@ fn action(
             generation,
         }))),
         CommandRecordAction::Replicate { hash, targets } => {
-            let Some(file) = view.file(&hash)? else {
+            let Some(file) = file(view, &hash)? else {
                 return Ok(None);
             };
             let soft = shared.soft();
@@ -302,4 +301,13 @@ fn action(
             }))
         }
     }
+}
+
+/// A file of which something can be done: there is a record, and it is not damaged.
+fn file(view: &View, hash: &ContentHash) -> Result<Option<FileRecord>, StoreError> {
+    let read = ViewError::or_damage(view.file(hash))?;
+    Ok(read.unwrap_or_else(|reason| {
+        tracing::error!(%hash, "a command has lost its point: {reason}");
+        None
+    }))
 }

@@ -1,8 +1,10 @@
 //! A namenode in a directory of its own, and datanodes that say what a test wants.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redb::{Database, TableDefinition};
 use richardstore_namenode::{Namenode, NamenodeConfig};
 use richardstore_proto::wire::name_node_client::NameNodeClient;
 use richardstore_proto::wire::{self, to_bytes};
@@ -64,11 +66,31 @@ impl Rig {
 
     /// Stops the namenode and starts it again on the same directory.
     pub async fn restart(&mut self) {
+        self.restart_with(|_| ()).await;
+    }
+
+    /// The record of a file becomes noise while the namenode is down.
+    pub async fn restart_with_damage(&mut self, hash: ContentHash) {
+        self.restart_with(|dir| {
+            let files = TableDefinition::<&[u8; 32], &[u8]>::new("files");
+            let database = Database::open(dir.join("metadata.redb")).unwrap();
+            let transaction = database.begin_write().unwrap();
+            let mut table = transaction.open_table(files).unwrap();
+            let noise = [1; 50];
+            table.insert(hash.as_bytes(), noise.as_slice()).unwrap();
+            drop(table);
+            transaction.commit().unwrap();
+        })
+        .await;
+    }
+
+    async fn restart_with(&mut self, meanwhile: impl FnOnce(&Path)) {
         let namenode = self.namenode.take().unwrap();
         assert!(
             namenode.stop(STOP_LIMIT).await,
             "the namenode stops in time"
         );
+        meanwhile(&self.config.dir);
         let (namenode, channel) = serve(&self.config, &self.clock).await;
         self.namenode = Some(namenode);
         self.client = NameNodeClient::new(channel.clone());

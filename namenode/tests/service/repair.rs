@@ -1,6 +1,6 @@
 //! Repair: what is ordered when nodes go, come back, or hold wrong bytes; and what is not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use richardstore_proto::wire::block_report_request::Step;
@@ -259,6 +259,34 @@ async fn i05_a_bad_replica_with_no_other_node_is_put_aside_and_made_again_there(
     quiet(&rig, &nodes, &all).await;
     assert_eq!(holders(&rig, hash(1)).await.len(), 3);
     rig.stop().await;
+}
+
+#[tokio::test]
+async fn i06_a_damaged_record_holds_up_no_command_of_another_file() {
+    for told in [false, true] {
+        let mut rig = rig().await;
+        let mut nodes = rig.nodes(3).await;
+        let mut aside = BTreeMap::new();
+        for number in 1..=2 {
+            rig.store(hash(number), &mut nodes).await;
+            report_bad(&rig, &nodes[0], hash(number)).await;
+            aside.insert(number, orders(&rig, &nodes, &[0, 1, 2]).await);
+        }
+        rig.restart_with_damage(hash(1)).await;
+        nodes[0].register(&rig.client).await.unwrap();
+        if told {
+            tell_done(&rig, &nodes[0], &aside[&1][0]).await;
+        }
+        for node in &mut nodes[1..] {
+            node.register(&rig.client).await.unwrap();
+        }
+        let again = orders(&rig, &nodes, &[0, 1, 2]).await;
+        let ids = |orders: &[Order]| -> Vec<u64> {
+            orders.iter().map(|order| order.command.id).collect()
+        };
+        assert_eq!(ids(&again), ids(&aside[&2]), "told: {told}");
+        rig.stop().await;
+    }
 }
 
 #[tokio::test]
