@@ -51,7 +51,9 @@ async fn i03_a_file_is_deleted_when_those_who_remember_it_have_said_that_they_fo
     let told = hold(&rig.client, held.holder, held.sequence).await;
     assert_eq!(told.holder, held.holder);
     assert_eq!(told.forget, [to_bytes(hash(1).as_bytes())]);
-    // It is there until then, for those who ask each time.
+    // It is there until then, for those who ask each time. An allocation is durable after what was submitted before it: a
+    // delete that does not wait would be by now.
+    rig.allocate().await;
     let found = rig.read(hash(1)).await.unwrap();
     assert_eq!((found.nodes.len(), found.equal_nodes), (3, 0));
     assert!(!deleting.is_finished());
