@@ -2,12 +2,12 @@
 //! Pure, and bounded (I11): what is forgotten for want of room is looked for again as soon as there is some.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound::{Excluded, Unbounded};
 
 use richardstore_proto::ContentHash;
 
 use super::case::{Limits, RepairNode};
 use super::survey::Sweeps;
+use super::turn::Turn;
 
 /// Those with the most replicas are forgotten first.
 const MAX_WAITING: usize = 32_768;
@@ -25,7 +25,7 @@ pub struct Backlog {
     /// The good replicas of those that wait.
     replicas: BTreeMap<ContentHash, usize>,
     /// How far those that are not the first have had their turn.
-    turned_after: Option<Waiting>,
+    others: Turn<Waiting>,
 }
 
 /// A file with its good replicas.
@@ -51,16 +51,7 @@ impl Backlog {
         let count = (free / 2).min(room).clamp(MIN_TURNS, MAX_TURNS);
         let mut turns: Vec<Waiting> = self.waiting.iter().take(count).copied().collect();
         let first_through = turns.last().copied();
-        let start = self.turned_after.max(first_through);
-        let others = self
-            .waiting
-            .range((start.map_or(Unbounded, Excluded), Unbounded));
-        turns.extend(others.take(count));
-        // At the end it begins again with the next turn.
-        self.turned_after = turns
-            .last()
-            .copied()
-            .filter(|last| first_through < Some(*last));
+        turns.extend(self.others.next(&self.waiting, first_through, count));
         let turns: Vec<ContentHash> = turns.into_iter().map(|(_, hash)| hash).collect();
         self.take(&turns);
         turns

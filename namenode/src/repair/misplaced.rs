@@ -5,13 +5,13 @@
 //! goes must not move files back and forth. A file in two racks is in place, so that a move is never undone by another one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
 use richardstore_proto::ContentHash;
 
 use super::case::Case;
 use super::plan::Nodes;
 use super::sweep::Sweep;
+use super::turn::Turn;
 use crate::record::NodeIndex;
 
 /// Files that are remembered. The walk waits while they are so many: those behind it are not forgotten, only found later.
@@ -58,7 +58,7 @@ pub struct Misplaced {
     walk: Sweep<ContentHash>,
     checked: bool,
     found: BTreeSet<ContentHash>,
-    turned_after: Option<ContentHash>,
+    turn: Turn<ContentHash>,
 }
 
 impl Misplaced {
@@ -111,16 +111,7 @@ impl Misplaced {
         if now_ms < self.settled_from_ms {
             return Vec::new();
         }
-        let start = self.turned_after.map_or(Bound::Unbounded, Bound::Excluded);
-        let turn: Vec<ContentHash> = self
-            .found
-            .range((start, Bound::Unbounded))
-            .take(limit)
-            .copied()
-            .collect();
-        // At the end it begins again with the next turn.
-        self.turned_after = turn.last().copied();
-        turn
+        self.turn.next(&self.found, None, limit)
     }
 
     /// How many are known, and whether all files were looked through since the nodes last changed.

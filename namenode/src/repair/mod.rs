@@ -6,7 +6,7 @@
 //! - `misplaced` knows which files lie in one rack only, although there are others.
 //! - `drain` counts what still needs a datanode that is being emptied, purely; `emptying` feeds it.
 //! - `removal` forgets what datanodes held that were removed for good.
-//! - `backlog` keeps the files that wait for their turn, as many as fit.
+//! - `backlog` keeps the files that wait for their turn, as many as fit; `turn` has them and the misplaced ones come up in turn.
 //! - `sweep` remembers how far each list of files has been looked through; `survey` reads the
 //!   next pages of them; `round` feeds the plan and issues its commands.
 
@@ -24,6 +24,7 @@ mod removal;
 mod round;
 mod survey;
 mod sweep;
+mod turn;
 
 pub use case::{Case, Holding, RepairNode};
 pub use drain::{Drain, Drains, Tally};
